@@ -1,0 +1,1 @@
+"""The engines: each speaks to one kind of resource manager, all through `base.Engine`."""
