@@ -1,0 +1,334 @@
+"""The folders under `tasks_dir`: where each task's files, control files and scripts are, and how they go.
+
+The only place that joins paths; what clients send reaches the file system through `folder` alone.
+Everything here blocks and is called in threads. Which task may do what is decided by others.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from drmaaticd.archive import Archive, open_archive
+from drmaaticd.errors import NotFound, StorageFull, StoreError, Unavailable
+from drmaaticd.folder import (
+    LIST,
+    SEARCH,
+    Listing,
+    OpenedFile,
+    is_plain,
+    list_files,
+    open_file,
+    opened,
+    storage_errors,
+    used_bytes,
+)
+from drmaaticd.incoming import ASIDE, Incoming, IncomingFile, Modes, take_back_commit
+from drmaaticd.removal import FilesRemain, empty, move, remove_tree
+
+CONTROL = ".control"
+SPOOL = ".spool"
+SCRIPTS = ".scripts"
+TRASH = ".trash"
+
+_TASKS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # the administrator may have made it a link
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SCRIPT_MODE = 0o555
+_DIGEST_LENGTH = 32
+
+__all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Workspace"]
+
+logger = logging.getLogger(__name__)
+
+
+class Workspace:
+    """The folder of task folders.
+
+    `group` is the number of a group that the daemon's and the jobs' accounts share, where they are two:
+    its members may then write to task folders, control folders and the spool.
+    """
+
+    def __init__(self, tasks_dir: Path, *, group: int | None = None) -> None:
+        self.tasks_dir = tasks_dir
+        self._modes = Modes(group)
+
+    # Places
+
+    @property
+    def spool(self) -> Path:
+        """The folder in which launchers ring their doorbells."""
+        return self.tasks_dir / SPOOL
+
+    @property
+    def scripts(self) -> Path:
+        """The folder of copied scripts."""
+        return self.tasks_dir / SCRIPTS
+
+    def control(self, uuid: str) -> Path:
+        """The folder of a task's control files. Raises `NotFound` for what is no UUID."""
+        return self.tasks_dir / CONTROL / checked(uuid)
+
+    def folder(self, uuid: str) -> Path:
+        """The folder that a task's job works in. Raises `NotFound` for what is no UUID."""
+        return self.tasks_dir / checked(uuid)
+
+    def prepare(self, known: Callable[[str], bool] | None = None) -> None:
+        """Make the folders, and remove what submissions and deletions under way left behind.
+
+        To be called once, before anything else, by the one daemon that uses this folder. `known` says
+        whether a UUID is a recorded task's: what a submission had committed when the daemon died is
+        removed if the task is not. Raises `StoreError` with the folder and the reason if it cannot be used.
+        """
+        try:
+            self.tasks_dir.mkdir(0o750, parents=True, exist_ok=True)
+            with opened(self.tasks_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as tasks:
+                self._make_places(tasks)
+                _probe(tasks)
+                if known is not None:
+                    _abandon(tasks, known)
+                for name in (ASIDE, TRASH):
+                    _clear(tasks, name)
+        except OSError as error:
+            place = error.filename if isinstance(error.filename, str) else ""
+            where = self.tasks_dir / place  # an absolute one stands for itself
+            raise StoreError(f"{where} cannot be used: {error.strerror}") from error
+
+    # Uploads and scripts
+
+    def incoming(self, uuid: str) -> Incoming:
+        """Room for the files of the new task `uuid`. Raises `StorageFull`, or OSError."""
+        return Incoming(self.tasks_dir, checked(uuid), self._modes)
+
+    def taken(self, folder_uuid: str, names: Iterable[str]) -> set[str]:
+        """Those of `names` that exist in a folder, as whatever. Raises `NotFound` without the folder.
+
+        The names are the daemon's own making: a path raises ValueError.
+        """
+        names = set(names)
+        if not all(map(is_plain, names)):
+            raise ValueError(f"not files' names: {names!r}")
+        with self._folder(folder_uuid) as folder:
+            return {name for name in names if _exists(folder, name)}
+
+    def store_script(self, content: bytes, name: str) -> Path:
+        """A copy of a script that jobs can run, at a path that stands for exactly this content.
+
+        Made once, and looked at each time: a copy that differs is replaced. Raises `StorageFull`, OSError.
+        """
+        if not is_plain(name):
+            raise ValueError(f"not a file's name: {name!r}")
+        digest = hashlib.sha256(content).hexdigest()[:_DIGEST_LENGTH]
+        with storage_errors(), self._opened() as tasks, opened(SCRIPTS, SEARCH, dir_fd=tasks) as scripts:
+            self._make_place(scripts, digest, self._readable)
+            with opened(digest, LIST, dir_fd=scripts) as place:
+                if not _holds(place, name, content):
+                    self._write_script(place, name, content)
+        return self.scripts / digest / name
+
+    # Reading
+
+    def listing(self, folder_uuid: str) -> Listing:
+        """The regular files of a folder. Raises `NotFound` without the folder, OSError."""
+        with self._folder(folder_uuid) as folder:
+            return list_files(folder)
+
+    def open(self, folder_uuid: str, path: bytes) -> OpenedFile:
+        """The regular file at exactly `path` in a folder; see `folder.open_file` for what is raised."""
+        with self._folder(folder_uuid) as folder:
+            return open_file(folder, path)
+
+    def archive(self, folder_uuid: str, arc_root: str, format: str) -> Archive:
+        """All regular files of a folder, as ``zip`` or ``tar.gz``; see `archive.open_archive`."""
+        with self._folder(folder_uuid) as folder:
+            return open_archive(folder, arc_root, format)
+
+    def usage(self, uuid: str) -> int:
+        """The bytes that a folder takes on the disk, 0 if there is none."""
+        with suppress(NotFound), self._folder(uuid) as folder:
+            return used_bytes(folder)
+        return 0
+
+    # Removal
+
+    def trash(self, uuid: str) -> None:
+        """Move a folder out of sight, at once; that there is none is no error. Raises OSError."""
+        checked(uuid)
+        with self._opened() as tasks:
+            _discard(tasks, uuid, tasks)
+
+    def empty_trash(self, uuid: str) -> None:
+        """Remove what `trash` moved away. Raises `removal.FilesRemain` if something cannot be removed."""
+        checked(uuid)
+        with self._opened() as tasks, opened(TRASH, LIST, dir_fd=tasks) as trash:
+            empty(trash, prefix=uuid)
+
+    def remove_control(self, uuid: str) -> None:
+        """Remove a task's control folder. Raises `removal.FilesRemain`, OSError."""
+        checked(uuid)
+        with self._opened() as tasks, opened(CONTROL, SEARCH, dir_fd=tasks) as control:
+            name = _discard(control, uuid, tasks)
+            if name is not None:
+                with opened(TRASH, LIST, dir_fd=tasks) as trash:
+                    remove_tree(trash, name)
+
+    # Within
+
+    @property
+    def _private(self) -> int:
+        """The permissions of folders that only launchers and the daemon look into."""
+        return 0o700 if self._modes.gid is None else 0o2770
+
+    @property
+    def _readable(self) -> int:
+        """The permissions of folders that jobs read."""
+        return 0o750 if self._modes.gid is None else 0o2750
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """A descriptor of the folder of task folders. Raises `Unavailable` while it cannot be reached."""
+        try:
+            fd = os.open(self.tasks_dir, _TASKS)
+        except OSError as error:
+            raise Unavailable("the folder of the tasks cannot be reached") from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _folder(self, uuid: str) -> Iterator[int]:
+        """A descriptor of a task's folder. Raises `NotFound` if there is none."""
+        checked(uuid)
+        with self._opened() as tasks:
+            try:
+                fd = os.open(uuid, SEARCH, dir_fd=tasks)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise NotFound("the task has no files") from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _make_places(self, tasks: int) -> None:
+        places = {CONTROL: self._private, SPOOL: self._private, SCRIPTS: self._readable}
+        for name, mode in (places | {ASIDE: 0o700, TRASH: 0o700}).items():
+            self._make_place(tasks, name, mode)
+        status = os.fstat(tasks)
+        passable = status.st_mode & (0o010 if status.st_gid == self._modes.gid else 0o001)
+        if self._modes.gid is not None and not passable:
+            # The jobs' account must be able to come through; it need not see whose tasks there are.
+            self._modes.apply(tasks, 0o710 | status.st_mode & 0o7777)
+
+    def _make_place(self, parent: int, name: str, mode: int) -> None:
+        """A folder `name` with exactly these permissions, whether it was there or not."""
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        try:
+            with opened(name, LIST, dir_fd=parent) as fd:
+                status = os.fstat(fd)
+                if status.st_mode & 0o7777 != mode or self._modes.gid not in (None, status.st_gid):
+                    self._modes.apply(fd, mode, shared=bool(mode & 0o070))
+        except OSError as error:
+            error.filename = error.filename or name
+            raise
+
+    def _write_script(self, place: int, name: str, content: bytes) -> None:
+        """Write a script beside its place, and rename it there."""
+        draft = f".{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with opened(draft, flags, dir_fd=place) as fd:
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                self._modes.apply(fd, _SCRIPT_MODE)
+                os.fsync(fd)
+            os.rename(draft, name, src_dir_fd=place, dst_dir_fd=place)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=place)
+            raise
+        os.fsync(place)
+
+
+def checked(uuid: str) -> str:
+    """The UUID as it is, if it is one in canonical form (RFC 9562, section 4); raises `NotFound` if not."""
+    if not _UUID.fullmatch(uuid):
+        raise NotFound("there is no such task")
+    return uuid
+
+
+def _probe(tasks: int) -> None:
+    """Raise OSError unless files can be made here; a full disk passes, since it can be mended meanwhile."""
+    name = f".probe-{secrets.token_hex(8)}"
+    try:
+        with storage_errors():
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=tasks))
+            os.unlink(name, dir_fd=tasks)
+    except StorageFull:
+        logger.warning("the disk of the tasks' folder is full")
+
+
+def _abandon(tasks: int, known: Callable[[str], bool]) -> None:
+    """Take back the commits of submissions that were under way and whose tasks are not `known`."""
+    with opened(ASIDE, LIST, dir_fd=tasks) as aside, opened(CONTROL, LIST, dir_fd=tasks) as control:
+        with os.scandir(aside) as entries:
+            names = [entry.name for entry in entries if _UUID.fullmatch(entry.name)]
+        for uuid in names:
+            if not known(uuid):
+                logger.info("the submission of %s was broken off; its files are removed", uuid)
+                take_back_commit(tasks, aside, uuid)
+                _discard(tasks, uuid, tasks)
+                _discard(control, uuid, tasks)
+
+
+def _clear(tasks: int, name: str) -> None:
+    """Empty one of the daemon's own folders as far as possible."""
+    with opened(name, LIST, dir_fd=tasks) as place:
+        try:
+            empty(place)
+        except FilesRemain as error:
+            logger.warning("not everything in %s could be removed: %s", name, error)
+
+
+def _discard(source: int, uuid: str, tasks: int) -> str | None:
+    """Move a task's folder from `source` into the trash; its name there, None if there is none."""
+    name = f"{uuid}.{secrets.token_hex(8)}"
+    with opened(TRASH, SEARCH, dir_fd=tasks) as trash:
+        try:
+            move(source, uuid, trash, name)
+        except FileNotFoundError:
+            return None
+    return name
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return False
+        raise
+    return True
+
+
+def _holds(place: int, name: str, content: bytes) -> bool:
+    """Whether the script is there, with this content, executable, and no link to anything else."""
+    try:
+        with opened(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place) as fd:
+            status = os.fstat(fd)
+            if status.st_mode & 0o7777 != _SCRIPT_MODE or status.st_size != len(content):
+                return False
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                return file.read(len(content) + 1) == content
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO):
+            return False
+        raise
