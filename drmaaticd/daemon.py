@@ -1,0 +1,339 @@
+"""The composition root: builds every room, owns every timer and thread, starts and stops them.
+
+Nothing else creates a room or a background task that outlives a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import PeriodicCallback
+from tornado.netutil import bind_sockets
+
+from drmaaticd.changes import Changes
+from drmaaticd.config import Config
+from drmaaticd.controls import Controls
+from drmaaticd.drm.base import Engine
+from drmaaticd.errors import ConfigurationError, Finding
+from drmaaticd.gate import FileGate
+from drmaaticd.housekeeping import Housekeeping
+from drmaaticd.intake import Intake
+from drmaaticd.notify import Notifier
+from drmaaticd.scripts import Catalogue
+from drmaaticd.service import Service
+from drmaaticd.store import Store
+from drmaaticd.submission import Submitter
+from drmaaticd.sync import Sync
+from drmaaticd.web.app import make_app, make_server
+from drmaaticd.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at ``scripts.d``.
+SCRIPTS_INTERVAL = 2.0
+
+#: Seconds that requests under way are given when the daemon is told to stop.
+DRAIN_SECONDS = 20.0
+
+#: prctl(2): whether the process's memory and /proc entries are open to its own account.
+PR_SET_DUMPABLE = 4
+
+
+class Timer:
+    """Runs a coroutine function every so often, one run at a time, and logs what it raises."""
+
+    def __init__(self, name: str, seconds: float, function: Callable[[], Awaitable[object]]) -> None:
+        self._name = name
+        self._function = function
+        self._run: asyncio.Task[None] | None = None
+        self._failed = False
+        self._callback = PeriodicCallback(self._start_run, seconds * 1000)
+
+    def start(self) -> None:
+        """Begin; the first run comes after the interval."""
+        self._callback.start()
+
+    async def stop(self) -> None:
+        """No more runs; the one under way is awaited, which `PeriodicCallback.stop` does not do."""
+        self._callback.stop()
+        if self._run is not None:
+            await asyncio.gather(self._run, return_exceptions=True)
+
+    def _start_run(self) -> None:
+        if self._run is None or self._run.done():
+            self._run = asyncio.get_running_loop().create_task(self._guarded())
+
+    async def _guarded(self) -> None:
+        try:
+            await self._function()
+            self._failed = False
+        except Exception:
+            # The next run may do better. A fault that lasts is told once, not four times a second.
+            if not self._failed:
+                log.exception("%s failed; it is tried again", self._name)
+            self._failed = True
+
+
+class Daemon:
+    """Everything, once. `serve` returns when the daemon has been told to stop."""
+
+    def __init__(self, config: Config, notifier: Notifier) -> None:
+        self.config = config
+        self._notifier = notifier
+        self._stop = asyncio.Event()
+        self._status = 0
+        self._background: list[asyncio.Task[Any]] = []
+        self._timers: list[Timer] = []
+        self._undo: list[Callable[[], Awaitable[None]]] = []
+
+    def stop(self, status: int = 0) -> None:
+        """Make `serve` end and return this exit status."""
+        self._status = max(self._status, status)
+        self._stop.set()
+
+    async def serve(self) -> int:
+        """Start everything, serve until `stop`, stop everything in order; returns the exit status."""
+        try:
+            server, sockets = await self._build()
+            await self._start(server, sockets)
+            await self._stop.wait()
+            await self._end(server)
+        finally:
+            for undo in reversed(self._undo):
+                await undo()
+        log.info("stopped")
+        return self._status
+
+    # -- building ------------------------------------------------------------------------------
+
+    async def _build(self) -> tuple[HTTPServer, list[socket.socket]]:
+        config = self.config
+        files = FileGate()
+        self._cleanup(files.close)
+        self.store = store = await files.run(Store.open, config.paths.state_dir)
+        self._undo.append(store.close)
+        changes = Changes()
+        store.on_change = changes.publish
+        store.on_failure = self._store_failed
+        workspace = Workspace(config.paths.tasks_dir)
+        await files.run(workspace.prepare, lambda uuid: store.get(uuid) is not None)
+        self._catalogue = Catalogue(config.paths.scripts_dir)
+        self._files = files
+        await self._load_scripts()
+        # Bound before the engine starts jobs: a port that is taken ends the start without a trace.
+        sockets = _bind(config)
+        for sock in sockets:
+            self._cleanup(sock.close)
+        config = config.listening_on(sockets[0].getsockname()[1])
+        self._engine = engine = make_engine(config)
+        self._sync = sync = Sync(store=store, engine=engine, workspace=workspace, files=files, config=config)
+        engine.listener = sync.note
+        self._submitter = submitter = Submitter(
+            store=store, engine=engine, workspace=workspace, files=files, sync=sync, config=config
+        )
+        self._controls = controls = Controls(
+            store=store, engine=engine, workspace=workspace, files=files, sync=sync, submitter=submitter
+        )
+        self._housekeeping = housekeeping = Housekeeping(
+            store=store, workspace=workspace, files=files, config=config
+        )
+        sync.on_final += [controls.forget, housekeeping.settled]
+        self._intake = intake = Intake(
+            config=config,
+            catalogue=self._catalogue,
+            store=store,
+            workspace=workspace,
+            files=files,
+            changes=changes,
+            submitter=submitter,
+        )
+        service = Service(
+            config=config,
+            catalogue=self._catalogue,
+            store=store,
+            workspace=workspace,
+            engine=engine,
+            files=files,
+            changes=changes,
+            intake=intake,
+            controls=controls,
+            housekeeping=housekeeping,
+        )
+        return make_server(make_app(service), config), sockets
+
+    def _cleanup(self, function: Callable[[], object]) -> None:
+        async def undo() -> None:
+            function()
+
+        self._undo.append(undo)
+
+    def _store_failed(self, reason: str) -> None:
+        log.critical("the store has failed, nothing more is acknowledged, the daemon ends: %s", reason)
+        self.stop(status=1)
+
+    # -- starting ------------------------------------------------------------------------------
+
+    async def _start(self, server: HTTPServer, sockets: list[socket.socket]) -> None:
+        self._warn()
+        await self._engine.start()
+        self._undo.append(self._engine.close)
+        self._handle_signals()
+        self._run("submissions", self._submitter.run_forever())
+        self._run("reaping", self._sync.reap_forever())
+        await self._submitter.recover()
+        self._controls.recover()
+        self._run("housekeeping", self._housekeeping.run_forever())
+        drm = self.config.drm
+        self._timers = [
+            Timer("the spool pass", drm.sync_interval, self._sync.spool_pass),
+            Timer("the sweep", drm.sweep_interval, self._sync.sweep),
+            Timer("the look at scripts.d", SCRIPTS_INTERVAL, self._poll_scripts),
+        ]
+        for timer in self._timers:
+            timer.start()
+        self._watchdog = PeriodicCallback(
+            self._notifier.watchdog, (self._notifier.watchdog_interval or 3600.0) * 1000
+        )
+        self._watchdog.start()
+        server.add_sockets(sockets)
+        self._announce(sockets)
+
+    def _warn(self) -> None:
+        for finding in self.config.warnings():
+            log.warning("%s", finding)
+        if os.geteuid() == 0:
+            log.warning("the daemon runs as root, and so does every job; an account of its own is better")
+
+    def _announce(self, sockets: list[socket.socket]) -> None:
+        host, port = sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"listening on http://{shown}:{port}", file=sys.stderr, flush=True)
+        self._notifier.ready(f"listening on http://{shown}:{port}")
+
+    def _run(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run for as long as the daemon; an end that nobody asked for ends the daemon, loudly."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                log.critical("%s ended: the daemon cannot go on", name, exc_info=task.exception())
+                self.stop(status=1)
+
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        task.add_done_callback(ended)
+        self._background.append(task)
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    # -- scripts -------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        task = asyncio.get_running_loop().create_task(self._load_scripts())
+        task.add_done_callback(lambda _: self._notifier.ready())
+        self._background.append(task)
+
+    async def _poll_scripts(self) -> None:
+        if await self._files.run(self._catalogue.changed):
+            await self._load_scripts()
+
+    async def _load_scripts(self) -> None:
+        for finding in await self._files.run(self._catalogue.load):
+            log.warning("%s", finding)
+        log.info("%d scripts are in service", len(self._catalogue.all()))
+
+    # -- stopping ------------------------------------------------------------------------------
+
+    async def _end(self, server: HTTPServer) -> None:
+        """Accept nothing more, let what is under way finish for a while, stop what runs by itself."""
+        log.info("stopping; jobs go on")
+        self._notifier.stopping()
+        self._intake.stopping = True
+        server.stop()
+        await _drain(server, DRAIN_SECONDS)
+        await self._intake.close()
+        self._watchdog.stop()
+        for timer in self._timers:
+            await timer.stop()
+        await self._submitter.close()
+        await self._controls.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._housekeeping.close()
+
+
+async def _drain(server: HTTPServer, seconds: float) -> None:
+    """Close idle connections at once and the others when their request is answered, or time is up."""
+    app = server.request_callback
+    waited = 0.0
+    while getattr(app, "requests_under_way", 0) and waited < seconds:
+        await asyncio.sleep(0.05)
+        waited += 0.05
+    await server.close_all_connections()
+
+
+def _bind(config: Config) -> list[socket.socket]:
+    server = config.server
+    try:
+        return bind_sockets(server.port, server.address)
+    except OSError as error:
+        raise ConfigurationError(
+            [
+                Finding(
+                    config.file or config.paths.state_dir,
+                    f"cannot listen on {server.address} port {server.port}: {error.strerror or error}",
+                    key="server.port",
+                )
+            ]
+        ) from error
+
+
+def make_engine(config: Config) -> Engine:
+    """The engine that the configuration names. Raises `ConfigurationError`."""
+    if config.drm.backend == "local":
+        from drmaaticd.drm.local import LocalEngine
+
+        return LocalEngine(config.paths.state_dir, config.drm.slots)
+    raise ConfigurationError(
+        [
+            Finding(
+                config.file or config.paths.state_dir,
+                f"the backend {config.drm.backend!r} is not part of this version; use 'local'",
+                key="drm.backend",
+            )
+        ]
+    )
+
+
+def protect_memory() -> None:
+    """Keep jobs under the same account from reading this process's memory (and so its keys)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        log.warning("the memory could not be protected: %s", os.strerror(ctypes.get_errno()))
+
+
+def run(config: Config) -> int:
+    """Run the daemon until it is told to stop; returns its exit status.
+
+    Raises `ConfigurationError` or `StoreError` if it cannot start.
+    """
+    os.umask(0o027)
+    protect_memory()
+
+    async def main() -> int:
+        return await Daemon(config, Notifier.from_environment()).serve()
+
+    return asyncio.run(main())

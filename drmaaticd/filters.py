@@ -1,0 +1,86 @@
+"""The filters of the task list: from a query's strings to what the store is asked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from drmaaticd.drafts import canonical_uuid
+from drmaaticd.errors import FieldError, InvalidInput
+from drmaaticd.states import State
+
+#: Tasks that may be named in ``ids``.
+MAX_IDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is narrowed to; None where a filter is not set."""
+
+    uuids: tuple[str, ...] | None = None
+    states: frozenset[State] | None = None
+    script: str | None = None
+    description: str | None = None
+    search: str | None = None
+    updated_since: int | None = None
+
+
+def parse_filters(query: Mapping[str, str]) -> Filters:
+    """The filters that a query string sets; names that are no filter are not looked at.
+
+    Raises `InvalidInput` naming every filter that is malformed.
+    """
+    errors: list[FieldError] = []
+    uuids = None
+    if "ids" in query:
+        listed = [part.strip() for part in query["ids"].split(",")]
+        if len(listed) > MAX_IDS:
+            errors.append(FieldError("ids", f"names {len(listed)} tasks; at most {MAX_IDS} are allowed"))
+        uuids = tuple(filter(None, (canonical_uuid(part) for part in listed)))
+    states: frozenset[State] | None = None
+    if "state" in query:
+        states = _states(query["state"], {state.value: state for state in State})
+    if "status" in query:
+        by_status = _states(query["status"], {state.text: state for state in State})
+        states = by_status if states is None else states & by_status
+    since = None
+    if query.get("updated_since"):
+        since = _milliseconds(query["updated_since"])
+        if since is None:
+            errors.append(FieldError("updated_since", "is no RFC 3339 time such as 2026-11-24T10:00:00Z"))
+    if errors:
+        raise InvalidInput("The filters are not valid.", errors=errors)
+    return Filters(
+        uuids=uuids,
+        states=states,
+        script=query.get("task_name") or None,
+        description=query.get("description") or None,
+        search=query.get("search") or None,
+        updated_since=since,
+    )
+
+
+def _states(text: str, names: Mapping[str, State]) -> frozenset[State]:
+    """The states that a comma-separated list names. Some of the texts hold a comma themselves."""
+    found = set()
+    rest = text.strip()
+    while rest:
+        for name, state in names.items():
+            if rest == name or rest.startswith(f"{name},"):
+                found.add(state)
+                rest = rest[len(name) + 1 :].lstrip()
+                break
+        else:
+            rest = rest.partition(",")[2].lstrip()
+    return frozenset(found)
+
+
+def _milliseconds(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that was not percent-encoded
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,105 @@
+"""What is cleared away: the files of deleted tasks, tasks past their retention, old keys.
+
+A deleted task's job may still be on its way, so its control folder (which holds the claim that keeps
+the job from starting) goes only when the job is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from drmaaticd.config import Config
+from drmaaticd.gate import FileGate
+from drmaaticd.store import Store
+from drmaaticd.tasks import Task, now_ms
+from drmaaticd.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks for tasks past their retention and for old keys.
+INTERVAL = 600.0
+
+#: Tasks removed before the loop is given back for a moment.
+SLICE = 20
+
+
+class Housekeeping:
+    """Clears away. All methods run on the loop."""
+
+    def __init__(self, *, store: Store, workspace: Workspace, files: FileGate, config: Config) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._files = files
+        self._keep = config.retention.finished
+        self._remove_files = config.retention.remove_files_on_delete
+        self._purging: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """How long an ended task is kept, None for ever."""
+        return self._keep
+
+    def settled(self, task: Task) -> None:
+        """A task has ended: if it is deleted, its files can go now."""
+        if task.deleted is not None and not task.purged:
+            self._purge(task.uuid)
+
+    async def purge(self, uuid: str) -> None:
+        """Remove the files and the control folder of a deleted task, if its job is gone."""
+        await asyncio.shield(self._purge(uuid))
+
+    def _purge(self, uuid: str) -> asyncio.Task[None]:
+        """The one removal of this task's files that is under way."""
+        running = self._purging.get(uuid)
+        if running is None:
+            running = asyncio.get_running_loop().create_task(self._purge_now(uuid))
+            self._purging[uuid] = running
+            running.add_done_callback(lambda _: self._purging.pop(uuid, None))
+        return running
+
+    async def _purge_now(self, uuid: str) -> None:
+        task = self._store.get(uuid)
+        if task is None or task.purged or task.deleted is None or not task.final:
+            return
+        try:
+            await self._files.run(self._remove, task)
+        except OSError:
+            log.exception("the files of the deleted task %s could not be removed; tried again later", uuid)
+            return
+        self._store.update(uuid, lambda known: known.changed(purged=True))
+
+    def _remove(self, task: Task) -> None:
+        if task.folder == task.uuid and self._remove_files:
+            self._workspace.trash(task.uuid)
+            self._workspace.empty_trash(task.uuid)
+        self._workspace.remove_control(task.uuid)
+
+    async def run_forever(self) -> None:
+        """Keep the retention, until cancelled."""
+        while True:
+            await self._keep_retention()
+            await asyncio.sleep(INTERVAL)
+
+    async def _keep_retention(self) -> None:
+        now = now_ms()
+        if self._keep is not None:
+            expired = self._store.finished_before(now - int(self._keep * 1000))
+            for count, task in enumerate(expired, 1):
+                if task.deleted is None:
+                    log.info("task %s is past its retention and is removed", task.uuid)
+                    self._store.update(task.uuid, lambda known: known.changed(deleted=now))
+                elif task.purged:
+                    self._store.remove(task.uuid)
+                if count % SLICE == 0:
+                    await asyncio.sleep(0)
+        keys = self._store.side("idempotency")
+        for key, known in list(keys.items()):
+            if known["expires"] < now:
+                keys.delete(key, revocable=False)
+        for task in self._store.unpurged():
+            await self.purge(task.uuid)
+
+    async def close(self) -> None:
+        """Wait for the removals under way; what is left is taken up by the next daemon."""
+        await asyncio.gather(*self._purging.values(), return_exceptions=True)

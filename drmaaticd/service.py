@@ -1,0 +1,370 @@
+"""The use cases: what the API does, without HTTP. The only place that orchestrates the rooms.
+
+Every method takes the caller first, checks what they may, and answers with JSON values or raises an
+error of `errors`. Blocking file work goes through the file gate; the DRM is never asked from here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drmaaticd import __version__
+from drmaaticd.callers import Caller
+from drmaaticd.changes import Changes
+from drmaaticd.config import Config
+from drmaaticd.controls import Controls
+from drmaaticd.drafts import Draft
+from drmaaticd.drm.base import Action, Engine
+from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
+from drmaaticd.filters import parse_filters
+from drmaaticd.gate import FileGate
+from drmaaticd.housekeeping import Housekeeping
+from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
+from drmaaticd.scripts import Catalogue
+from drmaaticd.states import State
+from drmaaticd.store import ANY, Store
+from drmaaticd.tasks import Task, now_ms
+from drmaaticd.view import descendants, view, without_internals
+from drmaaticd.workspace import Archive, OpenedFile, Workspace
+
+log = logging.getLogger(__name__)
+
+ARCHIVE_FORMATS = ("zip", "tar.gz")
+
+ACTIONS = {
+    "stop": Action.TERMINATE,
+    "hold": Action.HOLD,
+    "release": Action.RELEASE,
+    "suspend": Action.SUSPEND,
+    "resume": Action.RESUME,
+}
+
+DONE_DETAILS = {
+    Action.TERMINATE: "The task is stopped.",
+    Action.HOLD: "The task is held.",
+    Action.RELEASE: "The task is released.",
+    Action.SUSPEND: "The task is suspended.",
+    Action.RESUME: "The task is resumed.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileAnswer:
+    """A file to be sent; the receiver closes `opened`."""
+
+    opened: OpenedFile
+    name: str
+    html_scripts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveAnswer:
+    """An archive to be sent; the receiver closes `archive`."""
+
+    archive: Archive
+    filename: str
+
+
+class Service:
+    """The use cases. One instance; all methods run on the loop."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        catalogue: Catalogue,
+        store: Store,
+        workspace: Workspace,
+        engine: Engine,
+        files: FileGate,
+        changes: Changes,
+        intake: Intake,
+        controls: Controls,
+        housekeeping: Housekeeping,
+    ) -> None:
+        self.config = config
+        self._catalogue = catalogue
+        self._store = store
+        self._workspace = workspace
+        self._engine = engine
+        self._files = files
+        self._changes = changes
+        self._intake = intake
+        self._controls = controls
+        self._housekeeping = housekeeping
+
+    # -- who and whether -----------------------------------------------------------------------
+
+    async def authenticate(self, authorization: str | None, address: str) -> Caller:
+        """Who sends this request. Raises `NotAuthenticated` for any token that is not valid."""
+        if authorization is not None:
+            raise NotAuthenticated(
+                "The token is not valid.", headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            )
+        return Caller.anonymous(address)
+
+    def check_open(self, caller: Caller) -> None:
+        """Raise `NotAuthenticated` for an anonymous caller where these are not let in."""
+        if caller.user is None and not self.config.auth.anonymous:
+            raise NotAuthenticated("A token is needed here.", headers={"WWW-Authenticate": "Bearer"})
+
+    def health(self) -> dict[str, Any]:
+        """That the process lives."""
+        return {"status": "ok", "version": __version__}
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether tasks can be taken and run, and why not."""
+        if self._intake.stopping:
+            return False, "the daemon is stopping"
+        if self._store.failed:
+            return False, f"the store has failed: {self._store.failed}"
+        fault = self._engine.fault()
+        return (True, "") if fault is None else (False, f"the DRM does not work: {fault}")
+
+    def index(self, caller: Caller) -> dict[str, Any]:
+        """What this service is and where to go."""
+        base = self.config.public_url
+        return {
+            "name": "drmaaticd",
+            "version": __version__,
+            "providers": [provider.name for provider in self.config.auth.providers],
+            "anonymous": self.config.auth.anonymous,
+            "max_upload": self.config.server.max_upload,
+            "links": {
+                "scripts": f"{base}/script/",
+                "tasks": f"{base}/task/",
+                "health": f"{base}/health",
+                "ready": f"{base}/ready",
+            },
+        }
+
+    # -- scripts -----------------------------------------------------------------------------
+
+    def script(self, caller: Caller, name: str) -> dict[str, Any]:
+        """A script's JSON. Raises `NotFound`."""
+        self.check_open(caller)
+        script = self._intake.find_script(caller, name)
+        if script is None:
+            raise NotFound("There is no such script.")
+        return script.public(admin=caller.is_admin)
+
+    def scripts(
+        self,
+        caller: Caller,
+        *,
+        name: str | None = None,
+        names: Sequence[str] | None = None,
+        search: str | None = None,
+        page: int,
+        size: int,
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """A page of the scripts that the caller may run, by name: (how many in all, the page's)."""
+        self.check_open(caller)
+        wanted = (search or "").casefold()
+        found = [
+            script
+            for script in self._catalogue.all()
+            if may_run(caller, script)
+            and (name is None or script.name == name)
+            and (names is None or script.name in names)
+            and (wanted in script.name.casefold() or wanted in script.description.casefold())
+        ]
+        shown = found[(page - 1) * size : page * size]
+        return len(found), [script.public(admin=caller.is_admin) for script in shown]
+
+    # -- tasks -------------------------------------------------------------------------------
+
+    async def draft(self, caller: Caller, *, length: int | None, key: str | None, chunked: bool) -> Draft:
+        """Begin to take a task; see `Intake.draft`."""
+        self.check_open(caller)
+        return self._intake.draft(
+            caller,
+            length=length,
+            key=key,
+            chunked=chunked,
+            present=lambda task: self._accepted(caller, task),
+        )
+
+    def _accepted(self, caller: Caller, task: Task) -> dict[str, Any]:
+        """The answer to an accepted task. Raises `Rejected` if the DRM has refused it already."""
+        if task.state is State.REJECTED:
+            detail = task.detail if caller.is_admin else without_internals(task.detail)
+            raise Rejected(
+                f"The cluster refused the job: {detail}",
+                extra={"uuid": task.uuid},
+                headers={"Location": f"{self.config.public_url}/task/{task.uuid}"},
+            )
+        return self._view(caller, task)
+
+    def task(self, caller: Caller, uuid: str) -> dict[str, Any]:
+        """A task's JSON. Raises `NotFound`, `Forbidden`."""
+        return self._view(caller, self._usable(caller, uuid))
+
+    def status(self, caller: Caller, uuid: str) -> str:
+        """A task's status text. Raises `NotFound`, `Forbidden`."""
+        return self._usable(caller, uuid).state.text
+
+    def tasks(
+        self, caller: Caller, query: Mapping[str, str], page: int, size: int
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """A page of the caller's tasks, newest first: (how many in all, the page's)."""
+        self.check_open(caller)
+        filters = parse_filters(query)
+        if caller.user is None and filters.uuids is None:
+            return 0, []  # an unowned task is known only to who knows its UUID
+        count, tasks = self._store.page(
+            owner=ANY if caller.is_admin else caller.user,
+            uuids=filters.uuids,
+            states=filters.states,
+            script=filters.script,
+            description=filters.description,
+            search=filters.search,
+            updated_since=filters.updated_since,
+            include_deleted=caller.is_admin,
+            page=page,
+            size=size,
+        )
+        return count, [self._view(caller, task) for task in tasks]
+
+    async def delete(self, caller: Caller, uuid: str) -> None:
+        """Delete a task: its job is stopped, its files go. Raises `NotFound`, `Forbidden`, `Conflict`."""
+        task = self._usable(caller, uuid)
+        if task.deleted is not None:
+            raise NotFound("There is no such task.")
+        below = [self._store.get(child) for child in self._below(uuid)]
+        if any(child is not None and not child.final for child in below):
+            raise Conflict("Tasks that work in this task's folder have not ended.")
+        self._store.update(
+            uuid, lambda known: known.changed(deleted=now_ms(), stop=not known.final), revocable=True
+        )
+        await self._store.durable()
+        log.info("task %s is deleted by %s", uuid, caller.key)
+        if not task.final:
+            await self._carry_out(uuid, lambda known: known.final)
+        await self._housekeeping.purge(uuid)
+
+    async def control(self, caller: Caller, uuid: str, name: str) -> dict[str, Any]:
+        """Stop, hold, release, suspend or resume. Raises `NotFound`, `Forbidden`, `Conflict`.
+
+        Waits up to `DRM_PATIENCE` for the DRM; the request stands if that is not enough.
+        """
+        action = ACTIONS[name]
+        task = self._usable(caller, uuid)
+        if task.deleted is not None:
+            raise NotFound("There is no such task.")
+        self._controls.check(task, action)
+        if action is Action.TERMINATE:
+            self._store.update(uuid, lambda known: known.changed(stop=True), revocable=True)
+            condition = _ended
+        else:
+            self._store.update(uuid, lambda known: known.changed(wanted=action.value), revocable=True)
+            condition = _carried_out
+        await self._store.durable()
+        log.info("task %s: %s is asked for by %s", uuid, name, caller.key)
+        if not await self._carry_out(uuid, condition):
+            return {
+                "detail": f"The request to {name} the task is noted and is carried out as soon as possible."
+            }
+        return {"detail": self._outcome(uuid, action)}
+
+    def _outcome(self, uuid: str, action: Action) -> str:
+        """What came of a request. Raises `Conflict` if the DRM refused it or the task ended before."""
+        task = self._store.get(uuid)
+        if task is None:
+            raise NotFound("There is no such task.")
+        if action is Action.TERMINATE and task.state is not State.STOPPED:
+            return f"The task had ended: {task.state.text}."
+        refused = self._controls.refusal(uuid)
+        if refused is not None:
+            raise Conflict(f"The cluster refused: {without_internals(refused)}")
+        return DONE_DETAILS[action]
+
+    async def _carry_out(self, uuid: str, condition: Callable[[Task], bool]) -> bool:
+        """Have an intention carried out; False if it takes longer than a request may wait."""
+        task = self._store.get(uuid)
+        if task is None:
+            return True
+        self._controls.request(uuid)
+        return await self._changes.until(task, condition, DRM_PATIENCE)
+
+    async def take_ownership(self, caller: Caller, uuid: str) -> dict[str, Any]:
+        """Make an unowned task, with its unowned descendants, the caller's.
+
+        Raises `NotAuthenticated` for the anonymous, `Conflict` for the owner, `Forbidden` for others.
+        """
+        task = self._known(caller, uuid)
+        if caller.user is None:
+            raise NotAuthenticated(
+                "Only somebody with a token can own a task.", headers={"WWW-Authenticate": "Bearer"}
+            )
+        if caller.owns(task):
+            raise Conflict("The task is yours already.")
+        if task.owner is not None:
+            raise Forbidden("This task belongs to somebody else.")
+        for name in (uuid, *self._below(uuid)):
+            known = self._store.get(name)
+            if known is not None and known.owner is None:
+                self._store.update(name, lambda unowned: unowned.changed(owner=caller.user), revocable=True)
+        await self._store.durable()
+        return {"detail": "The task is yours."}
+
+    # -- files -------------------------------------------------------------------------------
+
+    async def files(self, caller: Caller, uuid: str, details: bool) -> list[Any]:
+        """The task's files: their paths, or with `details` path, size and time each."""
+        task = self._readable(caller, uuid)
+        listed = await self._files.run(self._workspace.listing, task.folder)
+        return [file.details() if details else file.path for file in listed]
+
+    async def open_file(self, caller: Caller, uuid: str, path: bytes) -> FileAnswer:
+        """A file of the task. Raises `NotFound`, `Forbidden`."""
+        task = self._readable(caller, uuid)
+        opened = await self._files.run(self._workspace.open, task.folder, path)
+        name = path.rpartition(b"/")[2].decode("utf-8", "replace")
+        return FileAnswer(opened, name, task.html_scripts)
+
+    async def archive(self, caller: Caller, uuid: str, format: str) -> ArchiveAnswer:
+        """All files of an ended task as one. Raises `NotFound` until it has ended, `InvalidInput`."""
+        task = self._readable(caller, uuid)
+        if format not in ARCHIVE_FORMATS:
+            raise InvalidInput(f"The format is none of {', '.join(ARCHIVE_FORMATS)}.")
+        if not task.final:
+            raise NotFound("The task has not ended: its files can be downloaded one by one.")
+        archive = await self._files.run(self._workspace.archive, task.folder, task.uuid, format)
+        return ArchiveAnswer(archive, f"{task.uuid}.{format}")
+
+    # -- rules that the use cases share --------------------------------------------------------
+
+    def _known(self, caller: Caller, uuid: str) -> Task:
+        """The task, if there is one; an administrator sees deleted ones too."""
+        self.check_open(caller)
+        task = self._store.get(uuid)
+        if task is None or (task.deleted is not None and not caller.is_admin):
+            raise NotFound("There is no such task.")
+        return task
+
+    def _usable(self, caller: Caller, uuid: str) -> Task:
+        self.check_open(caller)
+        return self._intake.usable_task(caller, uuid)
+
+    def _readable(self, caller: Caller, uuid: str) -> Task:
+        task = self._known(caller, uuid)
+        caller.check_may_read_files(task)
+        return task
+
+    def _below(self, uuid: str) -> list[str]:
+        return descendants(uuid, self._store.children)
+
+    def _view(self, caller: Caller, task: Task) -> dict[str, Any]:
+        return view(task, caller, below=self._below(task.uuid), keep_seconds=self._housekeeping.keep_seconds)
+
+
+def _ended(task: Task) -> bool:
+    return task.final
+
+
+def _carried_out(task: Task) -> bool:
+    return task.final or not task.wanted

@@ -1,0 +1,475 @@
+"""What the engine and the launchers say → what the store says.
+
+Two ways lead here. The spool pass, several times a second, reads the doorbells that launchers rang:
+it costs what the started and ended jobs cost, whatever else is live. The sweep, every few seconds,
+asks the DRM about the jobs it holds: that finds holds, suspensions and jobs that died without a
+word. What the evidence means is decided in `verdict`; submissions are made in `submission`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drmaaticd import launcher
+from drmaaticd.config import Config
+from drmaaticd.drm.base import Array, Engine, EngineError, JobState, Report
+from drmaaticd.gate import FileGate
+from drmaaticd.launcher import Evidence
+from drmaaticd.states import State
+from drmaaticd.store import Store
+from drmaaticd.tasks import MEMBER_LETTERS, MEMBER_STATES, Task
+from drmaaticd.verdict import Patience, Verdict, combine, judge
+from drmaaticd.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: Doorbells that one pass answers; the rest waits for the next, so that the loop is never long away.
+DOORBELLS_PER_PASS = 500
+
+#: Records judged without giving the loop back.
+SLICE = 50
+
+#: Seconds between two refreshes of a network file system's view of the spool.
+REFRESH_INTERVAL = 1.0
+
+#: Endings that wait to be reaped from the DRM; beyond, the oldest are given up (the DRM forgets them).
+REAP_BACKLOG = 100_000
+
+Key = tuple[str, int | None]
+"""A job of a task: its UUID, and the index for a member of an array."""
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """Evidence that is not acted on yet, and for how long the DRM has upheld it."""
+
+    name: str
+    seconds: float
+    since: float
+
+
+class Sync:
+    """Keeps the store true. One instance; all methods run on the loop.
+
+    `on_final` is called with each task that has just ended.
+    """
+
+    def __init__(
+        self, *, store: Store, engine: Engine, workspace: Workspace, files: FileGate, config: Config
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._workspace = workspace
+        self._files = files
+        self._sweep_budget = max(config.drm.sweep_interval / 2, 0.1)
+        self._doubt_step = 2 * config.drm.sweep_interval
+        grace = 0.0 if engine.endings_are_prompt else config.drm.ending_grace
+        self._patience = Patience(ending=grace, lost=config.drm.lost_after)
+        self._with_drm: set[str] = set()
+        self._looks: set[Key] = set()
+        self._doubts: dict[Key, _Doubt] = {}
+        self._strange: set[str] = set()
+        self._reap: deque[tuple[str, str]] = deque(maxlen=REAP_BACKLOG)
+        self._reap_ready = asyncio.Event()
+        self._refreshed = 0.0
+        self._applying = asyncio.Lock()
+        self.on_final: list[Callable[[Task], None]] = []
+
+    # -- what others tell it ------------------------------------------------------------------
+
+    def note(self, uuid: str, index: int | None = None) -> None:
+        """The engine has seen this job start or end: look at it in the next pass."""
+        self._looks.add((uuid, index))
+
+    def watch(self, uuid: str) -> None:
+        """From now on the DRM holds a job of this task."""
+        self._with_drm.add(uuid)
+
+    @property
+    def live_jobs(self) -> int:
+        """How many tasks the DRM holds a job of."""
+        return len(self._with_drm)
+
+    # -- the spool pass ---------------------------------------------------------------------
+
+    async def spool_pass(self) -> int:
+        """Answer the doorbells and the engine's own notices; returns how many there were."""
+        names = await self._files.run(self._list_doorbells)
+        rung: dict[str, Key] = {}
+        dead: list[str] = []
+        for name in names:
+            bell = launcher.parse_doorbell(name)
+            task = self._store.get(bell.task) if bell is not None else None
+            if bell is None or task is None:
+                self._report_strange(name)
+            elif task.final:
+                dead.append(name)
+            else:
+                rung[name] = (bell.task, bell.index)
+        looks, self._looks = self._looks, set()
+        keys = looks | set(rung.values())
+        if keys:
+            await self.examine(keys, ask=looks)
+        if rung or dead:
+            if rung:
+                await self._store.durable()
+            await self._files.run(self._remove_doorbells, [*rung, *dead])
+        return len(keys)
+
+    def _list_doorbells(self) -> Sequence[str]:
+        spool = self._workspace.spool
+        if time.monotonic() - self._refreshed >= REFRESH_INTERVAL:
+            launcher.refresh(spool)
+            self._refreshed = time.monotonic()
+        return [
+            name
+            for name in launcher.doorbells(spool, DOORBELLS_PER_PASS + len(self._strange))
+            if name not in self._strange
+        ][:DOORBELLS_PER_PASS]
+
+    def _remove_doorbells(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._workspace.spool / name).unlink(missing_ok=True)
+
+    def _report_strange(self, name: str) -> None:
+        """A doorbell of a task that is not here stays: it may belong to another daemon's store."""
+        self._strange.add(name)
+        log.warning("the spool holds a doorbell of an unknown task, which is left alone: %r", name)
+
+    # -- the sweep --------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Ask the DRM about every job that it holds, as far as the time budget allows."""
+        ids: dict[str, Key] = {}
+        for count, uuid in enumerate(tuple(self._with_drm), 1):
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+            task = self._store.get(uuid)
+            if task is None or task.final or task.job_id is None:
+                self._with_drm.discard(uuid)
+                continue
+            ids.update(self._job_ids(task))
+        if not ids:
+            return
+        try:
+            reports = await self._engine.states(list(ids), self._sweep_budget)
+        except EngineError as error:
+            log.info("the sweep got no answer: %s", error)
+            return
+        await self._weigh({ids[job_id]: report for job_id, report in reports.items() if job_id in ids})
+
+    def _job_ids(self, task: Task) -> dict[str, Key]:
+        """The DRM's ids of a task's jobs that have not ended."""
+        if task.job_id is None:
+            return {}
+        if task.array is None:
+            return {task.job_id: (task.uuid, None)}
+        return {
+            self._engine.element(task.job_id, index): (task.uuid, index)
+            for index, letter in zip(Array(**task.array).indices, task.members, strict=True)
+            if not MEMBER_STATES[letter].final
+        }
+
+    async def _weigh(self, reports: Mapping[Key, Report]) -> None:
+        """Judge what the DRM said; the launcher is heard wherever the DRM speaks of no live job."""
+        silent = [
+            key for key, report in reports.items() if report.state in (JobState.ENDED, JobState.UNKNOWN)
+        ]
+        evidence = await self._read(silent)  # after the DRM's answer: an ending comes before it
+        await self._judge_all({key: (evidence.get(key, NOTHING), report) for key, report in reports.items()})
+
+    # -- looking at single jobs ---------------------------------------------------------------
+
+    async def examine(self, keys: Iterable[Key], ask: Iterable[Key] = ()) -> None:
+        """Read what the launchers of these jobs left, and judge them.
+
+        The DRM is asked too where the launcher's word does not suffice: for `ask` without an
+        ending, for an ending after a caught signal, and for a failure whose reason it may know.
+        """
+        evidence = await self._read(keys)
+        asked = set(ask)
+        questions: dict[str, Key] = {}
+        for key, found in evidence.items():
+            self._adopt(key[0], found)
+            task = self._store.get(key[0])
+            if task is None or task.job_id is None:
+                continue
+            if self._needs_the_drm(key, found, asked):
+                job_id = task.job_id if key[1] is None else self._engine.element(task.job_id, key[1])
+                questions[job_id] = key
+        reports: dict[Key, Report] = {}
+        if questions:
+            reports = await self._ask(questions)
+            gone = [key for key, report in reports.items() if report.state is JobState.ENDED]
+            evidence.update(await self._read(gone))
+        await self._judge_all({key: (found, reports.get(key)) for key, found in evidence.items()})
+
+    def _needs_the_drm(self, key: Key, found: Evidence, asked: set[Key]) -> bool:
+        if found.ending is None:
+            return key in asked
+        return found.ending.provisional or (self._engine.endings_are_prompt and found.ending.status != 0)
+
+    async def _ask(self, questions: Mapping[str, Key]) -> dict[Key, Report]:
+        try:
+            answers = await self._engine.states(list(questions), self._sweep_budget)
+        except EngineError as error:
+            log.info("the DRM did not answer: %s", error)
+            return {}
+        return {questions[job_id]: report for job_id, report in answers.items() if job_id in questions}
+
+    async def _read(self, keys: Iterable[Key]) -> dict[Key, Evidence]:
+        """What the launchers of these jobs left, read in a thread."""
+        listed = list(keys)
+        if not listed:
+            return {}
+
+        def read() -> dict[Key, Evidence]:
+            return {key: launcher.read(self._workspace.control(key[0]), key[1]) for key in listed}
+
+        return await self._files.run(read)
+
+    def _adopt(self, uuid: str, found: Evidence) -> None:
+        """The job that claimed the task is its job, whichever id was recorded (or was not)."""
+        task = self._store.get(uuid)
+        if task is None or task.final or found.claim is None or found.claim.job_id == task.job_id:
+            return
+        job_id = found.claim.job_id
+        if task.job_id is not None or task.attempt == 0:
+            log.info("task %s was claimed by job %s, not by %s", uuid, job_id, task.job_id)
+        self._store.update(uuid, lambda known: known.changed(job_id=job_id, members=_members(known)))
+        self.watch(uuid)
+
+    # -- judging and writing ----------------------------------------------------------------
+
+    async def _judge_all(self, grounds: Mapping[Key, tuple[Evidence, Report | None]]) -> None:
+        by_task: dict[str, dict[int | None, Verdict]] = {}
+        async with self._applying:
+            for (uuid, index), (evidence, report) in grounds.items():
+                verdict = self._judge((uuid, index), evidence, report)
+                if verdict is not None:
+                    by_task.setdefault(uuid, {})[index] = verdict
+            for count, (uuid, verdicts) in enumerate(by_task.items(), 1):
+                self._apply(uuid, verdicts)
+                if count % SLICE == 0:
+                    await asyncio.sleep(0)
+
+    def _judge(self, key: Key, evidence: Evidence, report: Report | None) -> Verdict | None:
+        task = self._store.get(key[0])
+        if task is None or task.final:
+            return None
+        state = task.state
+        if key[1] is not None:
+            position = _position(task, key[1])
+            if position is None:
+                return None
+            state = MEMBER_STATES[task.members[position]] if task.members else State.RECEIVED
+        doubt = self._doubts.get(key)
+        if doubt is not None and report is not None:
+            now = time.monotonic()
+            # A pause in which the DRM did not answer, or the daemon did not ask, does not count.
+            doubt.seconds += min(now - doubt.since, self._doubt_step)
+            doubt.since = now
+        verdict = judge(
+            state,
+            evidence,
+            report,
+            stop=task.stop,
+            patience=self._patience,
+            doubt=doubt.name if doubt else None,
+            doubted=doubt.seconds if doubt else 0.0,
+        )
+        if report is not None or (verdict.state is not None and verdict.state.final):
+            self._keep_doubt(key, verdict.doubt)
+        return verdict
+
+    def _keep_doubt(self, key: Key, name: str | None) -> None:
+        if name is None:
+            self._doubts.pop(key, None)
+        elif key not in self._doubts or self._doubts[key].name != name:
+            self._doubts[key] = _Doubt(name, 0.0, time.monotonic())
+
+    def _apply(self, uuid: str, verdicts: Mapping[int | None, Verdict]) -> None:
+        before = self._store.get(uuid)
+        if before is None or before.final:
+            return
+        if before.array is None:
+            changes = _single_changes(before, verdicts[None]) if None in verdicts else {}
+        else:
+            changes = _array_changes(before, verdicts)
+        if not changes:
+            return
+        after = self._store.update(uuid, lambda task: task.changed(**changes))
+        self._queue_reaping(before, after, verdicts)
+        if after.final:
+            self.settled(after)
+
+    def settled(self, task: Task) -> None:
+        """A task has ended, here or elsewhere: forget what was kept for it and tell the others."""
+        self._with_drm.discard(task.uuid)
+        for key in [key for key in self._doubts if key[0] == task.uuid] if self._doubts else ():
+            del self._doubts[key]
+        for listener in self.on_final:
+            listener(task)
+
+    # -- letting the DRM forget -----------------------------------------------------------------
+
+    def _queue_reaping(self, before: Task, after: Task, verdicts: Mapping[int | None, Verdict]) -> None:
+        if after.job_id is None:
+            return
+        for index, verdict in verdicts.items():
+            if verdict.state is not None and verdict.state.final:
+                job_id = after.job_id if index is None else self._engine.element(after.job_id, index)
+                self._reap.append((after.uuid, job_id))
+                self._reap_ready.set()
+
+    async def reap_forever(self) -> None:
+        """Ask the DRM once about each ended job, which lets it forget the job, until cancelled."""
+        while True:
+            await self._reap_ready.wait()
+            while self._reap:
+                uuid, job_id = self._reap.popleft()
+                try:
+                    report = await self._engine.finished(job_id)
+                except EngineError as error:
+                    log.info("job %s was not reaped: %s", job_id, error)
+                    continue
+                self._add_usage(uuid, report)
+            self._reap_ready.clear()
+
+    def _add_usage(self, uuid: str, report: Report) -> None:
+        task = self._store.get(uuid)
+        if task is None:
+            return
+        changes: dict[str, Any] = {}
+        if report.usage is not None:
+            told = report.usage.as_json()
+            if task.array is None:
+                changes["usage"] = {**task.usage, **told}
+            elif "max_rss_bytes" in told:  # the times of its members have been added up already
+                changes["usage"] = _added(task.usage, {"max_rss_bytes": told["max_rss_bytes"]})
+        if task.state is State.FAILED and not task.detail and report.reason:
+            changes["detail"] = report.reason
+        if changes:
+            self._store.update(uuid, lambda known: known.changed(**changes))
+
+
+NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)
+
+
+def _added(so_far: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    """The usage of an array: times add up, the largest memory counts."""
+    total = dict(so_far)
+    for name, value in more.items():
+        known = total.get(name, 0)
+        total[name] = max(known, value) if name == "max_rss_bytes" else known + value
+    return total
+
+
+def _position(task: Task, index: int) -> int | None:
+    if task.array is None:
+        return None
+    indices = Array(**task.array).indices
+    return indices.index(index) if index in indices else None
+
+
+def _members(task: Task) -> str:
+    """The members' letters, made when the array first reaches the DRM."""
+    if task.array is None or task.members:
+        return task.members
+    return MEMBER_LETTERS[State.QUEUED_ACTIVE] * len(Array(**task.array).indices)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)
+
+
+def _single_changes(task: Task, verdict: Verdict) -> dict[str, Any]:
+    """The fields of a task that a verdict changes."""
+    changes: dict[str, Any] = {}
+    state = verdict.state
+    if state is not None and state is not task.state:
+        changes["state"] = state
+    if verdict.rerun:
+        changes.update(attempt=task.attempt + 1, started=None, exit_status=None, signal=None)
+    elif verdict.started is not None and task.started is None:
+        changes["started"] = _milliseconds(verdict.started)
+    if state is not None and (verdict.detail or task.detail) and verdict.detail != task.detail:
+        changes["detail"] = verdict.detail
+    if state is not None and state.final:
+        ended = _milliseconds(verdict.ended) or time.time_ns() // 1_000_000
+        started = changes.get("started", task.started)
+        changes.update(
+            exit_status=verdict.exit_status,
+            signal=verdict.signal,
+            # The launcher's clock may be behind that of the file server, which dates the start.
+            ended=ended if started is None else max(ended, started),
+            stop=False,
+            wanted="",
+        )
+        usage = _measured(verdict)
+        if usage:
+            changes["usage"] = usage
+    return changes
+
+
+def _measured(verdict: Verdict) -> dict[str, float]:
+    """The usage that the launcher's evidence gives; what the DRM tells is put over it."""
+    usage = {}
+    if verdict.cpu_seconds is not None:
+        usage["cpu_seconds"] = verdict.cpu_seconds
+    if verdict.started is not None and verdict.ended is not None:
+        usage["wall_seconds"] = round(max(verdict.ended - verdict.started, 0.0), 3)
+    return usage
+
+
+def _array_changes(task: Task, verdicts: Mapping[int | None, Verdict]) -> dict[str, Any]:
+    """The fields of an array's task that verdicts on its members change."""
+    members = list(_members(task))
+    first_started = task.started
+    last_ended = task.ended
+    failure: Verdict | None = None
+    usage = task.usage
+    for index, verdict in verdicts.items():
+        position = None if index is None else _position(task, index)
+        if position is None:
+            continue
+        if verdict.started is not None:
+            started = _milliseconds(verdict.started) or 0
+            first_started = started if first_started is None else min(first_started, started)
+        if verdict.state is None or MEMBER_STATES[members[position]].final:
+            continue
+        members[position] = MEMBER_LETTERS[verdict.state]
+        if verdict.state.final:
+            usage = _added(usage, _measured(verdict))
+            last_ended = max(last_ended or 0, _milliseconds(verdict.ended) or time.time_ns() // 1_000_000)
+            if verdict.state is State.FAILED and failure is None:
+                failure = verdict
+                failed_index = index
+    letters = "".join(members)
+    changes: dict[str, Any] = {}
+    if letters != task.members:
+        changes["members"] = letters
+    if usage != task.usage:
+        changes["usage"] = usage
+    if first_started != task.started:
+        changes["started"] = first_started
+    if last_ended != task.ended:
+        changes["ended"] = last_ended
+    if failure is not None and task.exit_status is None:
+        changes.update(exit_status=failure.exit_status, signal=failure.signal)
+        if not task.detail:
+            changes["detail"] = f"index {failed_index}: {failure.detail or 'failed'}"
+    state = combine(MEMBER_STATES[letter] for letter in set(members))
+    if state is not task.state:
+        changes["state"] = state
+        if state.final:
+            changes.update(stop=False, wanted="")
+            if state is State.DONE:
+                changes["exit_status"] = 0
+    return changes
