@@ -303,19 +303,18 @@ def _bind(config: Config) -> list[socket.socket]:
 
 def make_engine(config: Config) -> Engine:
     """The engine that the configuration names. Raises `ConfigurationError`."""
+    if config.drm.run_as:
+        # Ignoring it would run jobs under an account that the administrator did not mean.
+        raise _unsupported(config, "run_as", "jobs run under the daemon's own account in this version")
     if config.drm.backend == "local":
         from drmaaticd.drm.local import LocalEngine
 
         return LocalEngine(config.paths.state_dir, config.drm.slots)
-    raise ConfigurationError(
-        [
-            Finding(
-                config.file or config.paths.state_dir,
-                f"the backend {config.drm.backend!r} is not part of this version; use 'local'",
-                key="drm.backend",
-            )
-        ]
-    )
+    raise _unsupported(config, "backend", f"{config.drm.backend!r} is not part of this version; use 'local'")
+
+
+def _unsupported(config: Config, key: str, message: str) -> ConfigurationError:
+    return ConfigurationError([Finding(config.file or config.paths.state_dir, message, key=f"drm.{key}")])
 
 
 def protect_memory() -> None:

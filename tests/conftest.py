@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.disks import small_disk  # noqa: F401  # a fixture for all
+
 
 @pytest.fixture(autouse=True)
 def _no_unexpected_log(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:

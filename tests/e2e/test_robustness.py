@@ -351,7 +351,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
 LEAVE = """
 inline = \'\'\'#!/usr/bin/env python3
 import os, socket
-names = [b"with space", b"new\\\\nline", b"-dash", b"bad\\\\xff", b"d/..x", b"\\\\xe2\\\\x98\\\\x83", b"n" * 255, b"%41"]
+names = [b"with space", b"new\\nline", b"-dash", b"bad\\xff", b"d/..x", b"\\xe2\\x98\\x83", b"n" * 255, b"%41"]
 for name in names:
     os.makedirs(os.path.dirname(name) or b".", exist_ok=True)
     with open(name, "wb") as stream:
