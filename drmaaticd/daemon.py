@@ -22,7 +22,7 @@ from tornado.netutil import bind_sockets
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
-from drmaaticd.drm.base import Engine
+from drmaaticd.engines import environment_to_start_anew, make_engine
 from drmaaticd.errors import ConfigurationError, Finding
 from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
@@ -301,22 +301,6 @@ def _bind(config: Config) -> list[socket.socket]:
         ) from error
 
 
-def make_engine(config: Config) -> Engine:
-    """The engine that the configuration names. Raises `ConfigurationError`."""
-    if config.drm.run_as:
-        # Ignoring it would run jobs under an account that the administrator did not mean.
-        raise _unsupported(config, "run_as", "jobs run under the daemon's own account in this version")
-    if config.drm.backend == "local":
-        from drmaaticd.drm.local import LocalEngine
-
-        return LocalEngine(config.paths.state_dir, config.drm.slots)
-    raise _unsupported(config, "backend", f"{config.drm.backend!r} is not part of this version; use 'local'")
-
-
-def _unsupported(config: Config, key: str, message: str) -> ConfigurationError:
-    return ConfigurationError([Finding(config.file or config.paths.state_dir, message, key=f"drm.{key}")])
-
-
 def protect_memory() -> None:
     """Keep jobs under the same account from reading this process's memory (and so its keys)."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -329,6 +313,10 @@ def run(config: Config) -> int:
 
     Raises `ConfigurationError` or `StoreError` if it cannot start.
     """
+    environment = environment_to_start_anew(config)
+    if environment is not None:
+        log.info("starting anew, with room for libdrmaa's thread-local storage")
+        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  # ourselves
     os.umask(0o027)
     protect_memory()
 

@@ -86,19 +86,19 @@ class Workspace:
         whether a UUID is a recorded task's: what a submission had committed when the daemon died is
         removed if the task is not. Raises `StoreError` with the folder and the reason if it cannot be used.
         """
-        try:
-            self.tasks_dir.mkdir(0o750, parents=True, exist_ok=True)
-            with opened(self.tasks_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as tasks:
-                self._make_places(tasks)
-                _probe(tasks)
-                if known is not None:
-                    _abandon(tasks, known)
-                for name in (ASIDE, TRASH):
-                    _clear(tasks, name)
-        except OSError as error:
-            place = error.filename if isinstance(error.filename, str) else ""
-            where = self.tasks_dir / place  # an absolute one stands for itself
-            raise StoreError(f"{where} cannot be used: {error.strerror}") from error
+        with self._made() as tasks:
+            if known is not None:
+                _abandon(tasks, known)
+            for name in (ASIDE, TRASH):
+                _clear(tasks, name)
+
+    def make_places(self) -> None:
+        """Make the folders, and touch nothing that is there: beside a daemon that may be running.
+
+        Raises `StoreError`.
+        """
+        with self._made():
+            return
 
     # Uploads and scripts
 
@@ -215,6 +215,20 @@ class Workspace:
             yield fd
         finally:
             os.close(fd)
+
+    @contextmanager
+    def _made(self) -> Iterator[int]:
+        """A descriptor of the folder of task folders, with all that belongs into it. Raises `StoreError`."""
+        try:
+            self.tasks_dir.mkdir(0o750, parents=True, exist_ok=True)
+            with opened(self.tasks_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as tasks:
+                self._make_places(tasks)
+                _probe(tasks)
+                yield tasks
+        except OSError as error:
+            place = error.filename if isinstance(error.filename, str) else ""
+            where = self.tasks_dir / place  # an absolute one stands for itself
+            raise StoreError(f"{where} cannot be used: {error.strerror}") from error
 
     def _make_places(self, tasks: int) -> None:
         places = {CONTROL: self._private, SPOOL: self._private, SCRIPTS: self._readable}

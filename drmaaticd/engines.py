@@ -1,0 +1,65 @@
+"""Which engine the configuration means, and what it must know before anything else is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from drmaaticd.config import Config
+from drmaaticd.drm.base import Engine
+from drmaaticd.errors import ConfigurationError, Finding
+
+
+def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
+    """The engine that the configuration names, not started yet. Raises `ConfigurationError`.
+
+    `state_dir` is where it keeps what it must remember, instead of the daemon's own state folder.
+    """
+    drm = config.drm
+    state_dir = config.paths.state_dir if state_dir is None else state_dir
+    if drm.run_as:
+        # Ignoring it would run jobs under an account that the administrator did not mean.
+        raise _unsupported(config, "run_as", "jobs run under the daemon's own account in this version")
+    if drm.backend == "local":
+        from drmaaticd.drm.local import LocalEngine
+
+        return LocalEngine(state_dir, drm.slots)
+    if drm.backend == "drmaa":
+        from drmaaticd.drm.drmaa import DrmaaEngine
+
+        return DrmaaEngine(
+            state_dir,
+            library=drm.library,
+            dialect=drm.dialect,
+            native=native_settings(config),
+            config_file=_file(config),
+        )
+    raise _unsupported(
+        config, "backend", f"{drm.backend!r} is not part of this version; use 'local' or 'drmaa'"
+    )
+
+
+def native_settings(config: Config) -> Mapping[str, str]:
+    """The site's own templates of ``[drm.native]``."""
+    return config.drm.native.model_dump(exclude_none=True)
+
+
+def environment_to_start_anew(config: Config) -> dict[str, str] | None:
+    """The environment with which this process must be started anew before all else, None if it need not.
+
+    See `drm.library.needs_reexec`.
+    """
+    if config.drm.backend != "drmaa":
+        return None
+    from drmaaticd.drm.library import needs_reexec
+
+    return needs_reexec(os.environ, config.drm.library)
+
+
+def _file(config: Config) -> Path:
+    return config.file or config.paths.state_dir
+
+
+def _unsupported(config: Config, key: str, message: str) -> ConfigurationError:
+    return ConfigurationError([Finding(_file(config), message, key=f"drm.{key}")])
