@@ -9,9 +9,11 @@ word. What the evidence means is decided in `verdict`; submissions are made in `
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
+import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +40,13 @@ SLICE = 50
 #: Seconds between two refreshes of a network file system's view of the spool.
 REFRESH_INTERVAL = 1.0
 
-#: Endings that wait to be reaped from the DRM; beyond, the oldest are given up (the DRM forgets them).
+#: Ended jobs that wait to be reaped from the DRM; no more are taken on (the DRM forgets them by itself).
 REAP_BACKLOG = 100_000
+
+#: How often the DRM is asked about an ended job, the first pause in seconds, and how often it doubles.
+REAP_TRIES = 12
+FIRST_REAP_PAUSE = 0.5
+REAP_DOUBLINGS = 7
 
 Key = tuple[str, int | None]
 """A job of a task: its UUID, and the index for a member of an array."""
@@ -52,6 +59,15 @@ class _Doubt:
     name: str
     seconds: float
     since: float
+
+
+@dataclass(slots=True)
+class _Reaping:
+    """An ended job that the DRM is to be asked about, and how often it was."""
+
+    uuid: str
+    job_id: str
+    tries: int = 0
 
 
 class Sync:
@@ -75,7 +91,8 @@ class Sync:
         self._looks: set[Key] = set()
         self._doubts: dict[Key, _Doubt] = {}
         self._strange: set[str] = set()
-        self._reap: deque[tuple[str, str]] = deque(maxlen=REAP_BACKLOG)
+        self._reap: list[tuple[float, int, _Reaping]] = []
+        self._reap_order = itertools.count()
         self._reap_ready = asyncio.Event()
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
@@ -248,24 +265,38 @@ class Sync:
     # -- judging and writing ----------------------------------------------------------------
 
     async def _judge_all(self, grounds: Mapping[Key, tuple[Evidence, Report | None]]) -> None:
-        by_task: dict[str, dict[int | None, Verdict]] = {}
+        by_task: dict[str, dict[int | None, tuple[Evidence, Report | None]]] = {}
+        for (uuid, index), ground in grounds.items():
+            by_task.setdefault(uuid, {})[index] = ground
+        judged = 0
         async with self._applying:
-            for (uuid, index), (evidence, report) in grounds.items():
-                verdict = self._judge((uuid, index), evidence, report)
-                if verdict is not None:
-                    by_task.setdefault(uuid, {})[index] = verdict
-            for count, (uuid, verdicts) in enumerate(by_task.items(), 1):
-                self._apply(uuid, verdicts)
-                if count % SLICE == 0:
+            for uuid, members in by_task.items():
+                self._judge_task(uuid, members)
+                judged += len(members)
+                if judged >= SLICE:
+                    judged = 0
                     await asyncio.sleep(0)
 
-    def _judge(self, key: Key, evidence: Evidence, report: Report | None) -> Verdict | None:
-        task = self._store.get(key[0])
+    def _judge_task(self, uuid: str, members: Mapping[int | None, tuple[Evidence, Report | None]]) -> None:
+        """Judge jobs of one task, whose record is read once however many there are, and write it."""
+        task = self._store.get(uuid)
         if task is None or task.final:
-            return None
+            return
+        verdicts: dict[int | None, Verdict] = {}
+        for index, (evidence, report) in members.items():
+            verdict = self._judge(task, index, evidence, report)
+            if verdict is not None:
+                verdicts[index] = verdict
+        if verdicts:
+            self._apply(task, verdicts)
+
+    def _judge(
+        self, task: Task, index: int | None, evidence: Evidence, report: Report | None
+    ) -> Verdict | None:
+        key = (task.uuid, index)
         state = task.state
-        if key[1] is not None:
-            position = _position(task, key[1])
+        if index is not None:
+            position = _position(task, index)
             if position is None:
                 return None
             state = MEMBER_STATES[task.members[position]] if task.members else State.RECEIVED
@@ -294,17 +325,14 @@ class Sync:
         elif key not in self._doubts or self._doubts[key].name != name:
             self._doubts[key] = _Doubt(name, 0.0, time.monotonic())
 
-    def _apply(self, uuid: str, verdicts: Mapping[int | None, Verdict]) -> None:
-        before = self._store.get(uuid)
-        if before is None or before.final:
-            return
+    def _apply(self, before: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if before.array is None:
             changes = _single_changes(before, verdicts[None]) if None in verdicts else {}
         else:
             changes = _array_changes(before, verdicts)
         if not changes:
             return
-        after = self._store.update(uuid, lambda task: task.changed(**changes))
+        after = self._store.update(before.uuid, lambda task: task.changed(**changes))
         self._queue_reaping(before, after, verdicts)
         if after.final:
             self.settled(after)
@@ -325,22 +353,48 @@ class Sync:
         for index, verdict in verdicts.items():
             if verdict.state is not None and verdict.state.final:
                 job_id = after.job_id if index is None else self._engine.element(after.job_id, index)
-                self._reap.append((after.uuid, job_id))
-                self._reap_ready.set()
+                self._reap_at(0.0, _Reaping(after.uuid, job_id))
+
+    def _reap_at(self, delay: float, reaping: _Reaping) -> None:
+        if len(self._reap) < REAP_BACKLOG:
+            heapq.heappush(self._reap, (time.monotonic() + delay, next(self._reap_order), reaping))
+            self._reap_ready.set()
 
     async def reap_forever(self) -> None:
-        """Ask the DRM once about each ended job, which lets it forget the job, until cancelled."""
+        """Ask the DRM about each ended job, until it has noticed the end and can forget it.
+
+        Runs until cancelled. A DRM notices later than the launcher tells, so most are asked again.
+        """
         while True:
-            await self._reap_ready.wait()
             while self._reap:
-                uuid, job_id = self._reap.popleft()
-                try:
-                    report = await self._engine.finished(job_id)
-                except EngineError as error:
-                    log.info("job %s was not reaped: %s", job_id, error)
+                due, _, reaping = self._reap[0]
+                wait = due - time.monotonic()
+                if wait > 0:
+                    self._reap_ready.clear()
+                    await self._sleep_until_reaping(wait)
                     continue
-                self._add_usage(uuid, report)
+                heapq.heappop(self._reap)
+                await self._reap_one(reaping)
             self._reap_ready.clear()
+            await self._reap_ready.wait()
+
+    async def _sleep_until_reaping(self, seconds: float) -> None:
+        """Sleep, but no longer than until another job is to be reaped."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._reap_ready.wait(), seconds)
+
+    async def _reap_one(self, reaping: _Reaping) -> None:
+        try:
+            report = await self._engine.finished(reaping.job_id)
+        except EngineError as error:
+            log.debug("job %s is not reaped yet: %s", reaping.job_id, error)
+            report = None
+        if report is not None and report.state is JobState.ENDED:
+            self._add_usage(reaping.uuid, report)
+        elif report is None or report.state is not JobState.UNKNOWN:
+            reaping.tries += 1
+            if reaping.tries < REAP_TRIES:
+                self._reap_at(FIRST_REAP_PAUSE * 2 ** min(reaping.tries, REAP_DOUBLINGS), reaping)
 
     def _add_usage(self, uuid: str, report: Report) -> None:
         task = self._store.get(uuid)

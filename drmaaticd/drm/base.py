@@ -155,8 +155,8 @@ class Engine(Protocol):
     """One resource manager. Every method returns without blocking the loop.
 
     Calls may raise `PassingFault` or `Refused` where it is said, and nothing else that is
-    expected. Job ids are strings of the form ``^[1-9]\\d*([._]\\d+)?$``; an array has one id, and
-    `element` names its members.
+    expected. Job ids are the DRM's own (``12``, ``12.server``); an array has one id, and `element`
+    names its members.
     """
 
     name: str
