@@ -33,7 +33,7 @@ from drmaaticd.service import Service
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.sync import Sync
-from drmaaticd.web.app import make_app, make_server
+from drmaaticd.web.app import WebApplication, make_app, make_server
 from drmaaticd.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ SCRIPTS_INTERVAL = 2.0
 
 #: Seconds that requests under way are given when the daemon is told to stop.
 DRAIN_SECONDS = 20.0
+
+#: Seconds between two looks whether they have been answered.
+DRAIN_LOOK = 0.05
 
 #: prctl(2): whether the process's memory and /proc entries are open to its own account.
 PR_SET_DUMPABLE = 4
@@ -168,7 +171,8 @@ class Daemon:
             controls=controls,
             housekeeping=housekeeping,
         )
-        return make_server(make_app(service), config), sockets
+        self._app = make_app(service)
+        return make_server(self._app, config), sockets
 
     def _cleanup(self, function: Callable[[], object]) -> None:
         async def undo() -> None:
@@ -262,7 +266,8 @@ class Daemon:
         self._notifier.stopping()
         self._intake.stopping = True
         server.stop()
-        await _drain(server, DRAIN_SECONDS)
+        await _drain(server, self._app, DRAIN_SECONDS)
+        await self._app.close()
         await self._intake.close()
         self._watchdog.stop()
         for timer in self._timers:
@@ -275,13 +280,12 @@ class Daemon:
         await self._housekeeping.close()
 
 
-async def _drain(server: HTTPServer, seconds: float) -> None:
-    """Close idle connections at once and the others when their request is answered, or time is up."""
-    app = server.request_callback
+async def _drain(server: HTTPServer, app: WebApplication, seconds: float) -> None:
+    """Let requests under way be answered until time is up, then close every connection."""
     waited = 0.0
-    while getattr(app, "requests_under_way", 0) and waited < seconds:
-        await asyncio.sleep(0.05)
-        waited += 0.05
+    while app.requests_under_way and waited < seconds:
+        await asyncio.sleep(DRAIN_LOOK)
+        waited += DRAIN_LOOK
     await server.close_all_connections()
 
 

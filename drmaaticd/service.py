@@ -126,6 +126,7 @@ class Service:
 
     def index(self, caller: Caller) -> dict[str, Any]:
         """What this service is and where to go."""
+        self.check_open(caller)
         base = self.config.public_url
         return {
             "name": "drmaaticd",

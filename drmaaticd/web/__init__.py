@@ -1,0 +1,1 @@
+"""HTTP: routes, handlers, streamed bodies. Handlers parse, await one call of the service, and write."""

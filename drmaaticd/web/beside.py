@@ -1,0 +1,41 @@
+"""Beside the tasks: the index, and the two questions of monitoring."""
+
+from __future__ import annotations
+
+from drmaaticd.errors import Unavailable
+from drmaaticd.web import addresses
+from drmaaticd.web.base import Handler
+
+
+class IndexHandler(Handler):
+    """``/``."""
+
+    async def get(self) -> None:
+        """Write what this service is."""
+        self.write_json(self.service.index(await self.caller()))
+
+
+class HealthHandler(Handler):
+    """``/health``: open to everyone, also where anonymous callers are not served."""
+
+    async def get(self) -> None:
+        """Write that the process lives. A bad token is refused here too."""
+        if "Authorization" in self.request.headers:
+            await self.caller()
+        self.write_json(self.service.health())
+
+
+class ReadyHandler(Handler):
+    """``/ready``: whether the store and the DRM work."""
+
+    async def get(self) -> None:
+        """Write that all works, or raise `Unavailable`; why is for those who may see the metrics."""
+        told = addresses.parse(self.address) in self.common.metrics_allow
+        if not told or "Authorization" in self.request.headers:
+            caller = await self.caller()
+            self.service.check_open(caller)
+            told = told or caller.is_admin
+        ready, reason = self.service.ready()
+        if not ready:
+            raise Unavailable(reason if told else "")
+        self.write_json({"status": "ready"})

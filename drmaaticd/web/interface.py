@@ -1,0 +1,158 @@
+"""What the handlers ask of the service, and what they are given back.
+
+These protocols are the border between `web` and `drmaaticd.service`: handlers know nothing else of
+the daemon. The service satisfies them by shape; the tests' double does too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+JSON = dict[str, Any]
+
+
+class ServerSettings(Protocol):
+    """The ``[server]`` section, as far as HTTP needs it. Sizes in bytes."""
+
+    @property
+    def max_upload(self) -> int: ...
+    @property
+    def trusted_proxies(self) -> Sequence[Any]: ...
+    @property
+    def cors_origins(self) -> Sequence[str]: ...
+    @property
+    def metrics_allow(self) -> Sequence[Any]: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def max_page_size(self) -> int: ...
+
+
+class Settings(Protocol):
+    """The configuration, as far as HTTP needs it."""
+
+    @property
+    def server(self) -> ServerSettings: ...
+    @property
+    def public_url(self) -> str:
+        """The base of every link, without a trailing slash."""
+
+
+class Caller(Protocol):
+    """Who asks. Handlers only hand it on."""
+
+    @property
+    def is_admin(self) -> bool: ...
+
+
+class Draft(Protocol):
+    """One ``POST /task/`` under way. It holds an upload place until `finish` or `abort`."""
+
+    def field(self, name: str, value: str) -> None:
+        """Take a field. Raises `InvalidInput` or `TooLarge`."""
+
+    async def open_file(self, name: str, client_name: str) -> None:
+        """Begin a file; `client_name` is for display alone."""
+
+    async def write(self, data: bytes) -> None:
+        """Append to the file that is open. Raises `TooLarge` or `StorageFull`."""
+
+    async def close_file(self) -> None:
+        """End the file that is open."""
+
+    async def finish(self) -> tuple[JSON, bool]:
+        """Make the task: it, and whether it is new (False for a replayed idempotency key)."""
+
+    async def abort(self) -> None:
+        """Give up; nothing remains on disk. May be called at any time and again."""
+
+
+class OpenedFile(Protocol):
+    """A regular file that is open for reading."""
+
+    @property
+    def size(self) -> int:
+        """Bytes when it was opened; what is appended later is not sent."""
+
+    @property
+    def etag(self) -> str:
+        """The strong entity tag, with or without its quotes."""
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; blocking."""
+
+    def close(self) -> None:
+        """Close it; once more does nothing."""
+
+
+class FileAnswer(Protocol):
+    """A file to send, and how."""
+
+    @property
+    def opened(self) -> OpenedFile: ...
+    @property
+    def name(self) -> str:
+        """Its base name; bytes that are no UTF-8 as lone surrogates."""
+
+    @property
+    def html_scripts(self) -> bool:
+        """Whether its HTML may run scripts (inside a sandbox)."""
+
+
+class Archive(Protocol):
+    """An archive that is made while it is sent; its iterator blocks."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes, where they are known beforehand."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None:
+        """Release what it holds; blocking."""
+
+
+class ArchiveAnswer(Protocol):
+    """An archive to send, and its name."""
+
+    @property
+    def archive(self) -> Archive: ...
+    @property
+    def filename(self) -> str: ...
+
+
+class Service(Protocol):
+    """The use cases. Every method raises `errors.DrmaaticdError` for what a caller can understand."""
+
+    @property
+    def config(self) -> Settings: ...
+    async def authenticate(self, authorization: str | None, address: str) -> Caller: ...
+    def check_open(self, caller: Any) -> None:
+        """Raise `NotAuthenticated` for an anonymous caller where these are not let in."""
+
+    def index(self, caller: Any) -> JSON: ...
+    def health(self) -> JSON: ...
+    def ready(self) -> tuple[bool, str]: ...
+    def scripts(
+        self,
+        caller: Any,
+        *,
+        name: str | None,
+        names: Sequence[str] | None,
+        search: str | None,
+        page: int,
+        size: int,
+    ) -> tuple[int, list[JSON]]: ...
+    def script(self, caller: Any, name: str) -> JSON: ...
+    async def draft(self, caller: Any, *, length: int | None, key: str | None, chunked: bool) -> Draft: ...
+    def task(self, caller: Any, uuid: str) -> JSON: ...
+    def status(self, caller: Any, uuid: str) -> str: ...
+    def tasks(
+        self, caller: Any, filters: dict[str, str], page: int, size: int, /
+    ) -> tuple[int, list[JSON]]: ...
+    async def delete(self, caller: Any, uuid: str) -> None: ...
+    async def control(self, caller: Any, uuid: str, action: str, /) -> JSON: ...
+    async def take_ownership(self, caller: Any, uuid: str) -> JSON: ...
+    async def files(self, caller: Any, uuid: str, details: bool) -> list[Any]: ...
+    async def open_file(self, caller: Any, uuid: str, path: bytes) -> FileAnswer: ...
+    async def archive(self, caller: Any, uuid: str, format: str) -> ArchiveAnswer: ...
