@@ -1,0 +1,177 @@
+"""The processes of a job as one thing: suspended, resumed and ended together.
+
+Works in a thread of its own, as it looks at every process of the machine. A job that has a control
+group is that group; any other is what `processes.find` finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from drmaaticd.drm import cgroups, processes
+from drmaaticd.drm.processes import Stat, Target
+
+log = logging.getLogger(__name__)
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+#: Seconds for which a job's first process, the launcher, is spared when all else is killed, so that
+#: it can say how the command ended.
+LAUNCHER_GRACE = 2.0
+
+#: Seconds between two looks at a tree that is to end: the first pause and the longest.
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+
+#: Seconds from one sweep for leftovers to the next; the jobs that end meanwhile share one.
+SWEEP_PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Which processes are meant."""
+
+    target: Target
+    cgroup: Path | None = None
+
+    def members(self) -> list[Stat]:
+        """Those that live, now. Blocking."""
+        if self.cgroup is not None and self.cgroup.exists():
+            stats = [processes.read_stat(pid) for pid in cgroups.pids(self.cgroup)]
+            return [stat for stat in stats if stat is not None and stat.state not in "ZX"]
+        return processes.find([self.target])[self.target]
+
+
+class Trees:
+    """Acts on trees. All methods run on the loop; what blocks is done in this object's thread."""
+
+    def __init__(self, kill_after: float) -> None:
+        """`kill_after`: seconds from SIGTERM to SIGKILL."""
+        self._kill_after = kill_after
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-signals")
+        self._leftovers: dict[Tree, None] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def suspend(self, tree: Tree) -> None:
+        """Stop every process of the tree."""
+        await self._run(lambda: processes.stop_all(tree.members))
+
+    async def resume(self, tree: Tree) -> None:
+        """Let every process of the tree go on."""
+        await self._signal(tree, signal.SIGCONT)
+
+    async def end(self, tree: Tree) -> None:
+        """End the tree: SIGTERM, SIGCONT so that stopped ones hear it, after a while SIGKILL.
+
+        Returns when none is left, or none that this process may signal.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._kill_after
+        pause = FIRST_PAUSE
+        step = _ask_to_end
+        while await self._attempt(step, tree):
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+            late = loop.time() - deadline
+            step = _is_alive if late < 0 else _kill_command if late < LAUNCHER_GRACE else _kill
+        await self._attempt(_remove_group, tree)
+
+    def sweep_later(self, tree: Tree) -> None:
+        """Kill what a job whose first process has ended left behind; one look serves many jobs."""
+        self._leftovers[tree] = None
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def sweep(self, tree: Tree) -> None:
+        """Kill what a job left behind, and return when nothing is left."""
+        pause = FIRST_PAUSE
+        while await self._attempt(_sweep, [tree]):
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    async def _sweep(self) -> None:
+        pause = SWEEP_PAUSE
+        while self._leftovers:
+            trees, self._leftovers = list(self._leftovers), {}
+            left = await self._attempt(_sweep, trees)
+            self._leftovers.update(dict.fromkeys(trees if left is True else left))
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE) if left else SWEEP_PAUSE
+        self._sweeper = None
+
+    async def _attempt(self, work: Callable[[A], T], on: A) -> T | Literal[True]:
+        """Do it in the thread; True, "there is more to do", if the machine is too short of something."""
+        try:
+            return await self._run(lambda: work(on))
+        except OSError as error:
+            log.warning("processes of ended jobs could not be looked at and are tried again: %s", error)
+            return True
+
+    async def close(self) -> None:
+        """Sweep once more and end the thread; a tree that is just being ended is left as it is."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+            self._sweeper = None
+        if self._leftovers:
+            await self._attempt(_sweep, list(self._leftovers))
+        self._thread.shutdown(wait=True)
+
+    async def _signal(self, tree: Tree, number: signal.Signals) -> None:
+        await self._run(lambda: processes.send(tree.members(), number))
+
+    def _run(self, work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _ask_to_end(tree: Tree) -> bool:
+    processes.send(tree.members(), signal.SIGTERM)
+    return processes.send(tree.members(), signal.SIGCONT) > 0
+
+
+def _is_alive(tree: Tree) -> bool:
+    return bool(tree.members())
+
+
+def _kill_command(tree: Tree) -> bool:
+    """SIGKILL all but the launcher; returns whether anything is left that may be signalled."""
+    root = tree.target.root
+    members = tree.members()
+    others = [known for known in members if root is None or known.pid != root.pid]
+    return processes.send(others, signal.SIGKILL) > 0 or len(others) < len(members)
+
+
+def _kill(tree: Tree) -> bool:
+    """SIGKILL all; returns whether there was anything to signal."""
+    members = tree.members()
+    if members and tree.cgroup is not None and cgroups.kill(tree.cgroup):
+        return True
+    return processes.send(members, signal.SIGKILL) > 0
+
+
+def _sweep(trees: list[Tree]) -> list[Tree]:
+    """SIGKILL the leftovers of these trees; returns the trees that had any."""
+    left = []
+    for tree in trees:
+        if tree.cgroup is not None:
+            if _kill(tree):
+                left.append(tree)
+            else:
+                _remove_group(tree)
+    loose = [tree for tree in trees if tree.cgroup is None]
+    found = processes.find([tree.target for tree in loose]) if loose else {}
+    left.extend(tree for tree in loose if processes.send(found[tree.target], signal.SIGKILL))
+    return left
+
+
+def _remove_group(tree: Tree) -> None:
+    if tree.cgroup is not None:
+        cgroups.remove(tree.cgroup)
