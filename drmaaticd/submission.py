@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Iterable
 
-from drmaaticd import launcher
+from drmaaticd import faults, launcher
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Array, Engine, Found, Job, PassingFault, Refused
 from drmaaticd.errors import StorageFull
@@ -203,6 +203,7 @@ class Submitter:
         except Refused as refusal:
             self._refused(uuid, str(refusal))
             return True
+        faults.reached(faults.SUBMITTED)
         self._store.update(uuid, lambda known: _submitted(known, job_id))
         self._sync.watch(uuid)
         self._sync.note(uuid)
