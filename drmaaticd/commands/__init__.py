@@ -1,0 +1,1 @@
+"""The subcommands of `drmaaticd`: one module each, with `add` (its arguments) and `run`."""
