@@ -1,0 +1,84 @@
+# Everything that is done with a source tree. `make` alone says what there is.
+#
+# PYTHON names the Python (3.11 or later) that the virtual environment is made with.
+
+SHELL = /bin/sh
+VENV = .venv
+BIN = $(VENV)/bin
+URL = http://127.0.0.1:8300
+
+PACKAGED = setup.py pyproject.toml drmaaticd/__init__.py tools/venv.sh
+CHECKED = drmaaticd tests benchmarks scripts.d setup.py
+
+.PHONY: help run test check lint types unit bench sample dist clean distclean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make run     the daemon at $(URL), on this machine alone, state in ./var'
+	@echo 'make test    all tests'
+	@echo 'make check   lint, types and unit tests: the inner loop'
+	@echo 'make bench   the benchmarks (minutes)'
+	@echo 'make dist    source package and wheel in dist/'
+	@echo 'make clean   remove what builds and tests leave; distclean: $(VENV) and var too'
+
+# Running -----------------------------------------------------------------------------------------
+
+run: $(VENV)/.ready-run
+	@echo 'drmaaticd on the embedded engine: scripts from ./scripts.d, state in ./var; Ctrl-C ends it.'
+	@echo 'Once it listens, in another terminal:'
+	@echo
+	@echo '    curl $(URL)/script'
+	@echo
+	@exec $(BIN)/drmaaticd serve --config etc/drmaaticd.toml
+
+# Testing -----------------------------------------------------------------------------------------
+
+test: $(VENV)/.ready-dev $(VENV)/.ready-system
+	$(BIN)/python -m pytest
+
+check: lint types unit
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check $(wildcard $(CHECKED))
+	$(BIN)/ruff format --check $(wildcard $(CHECKED))
+
+types: $(VENV)/.ready-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -q tests/unit
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks
+
+# The sample configuration says what the code says.
+sample: $(VENV)/.ready-dev
+	$(BIN)/python -c 'from drmaaticd.config import sample; print(sample(state_dir="../var/state", \
+		tasks_dir="../var/tasks", scripts_dir="../scripts.d"), end="")' >etc/drmaaticd.toml
+
+# Packaging ---------------------------------------------------------------------------------------
+
+dist: $(VENV)/.ready-dev
+	$(BIN)/python -m build --outdir dist
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find drmaaticd tests scripts.d benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || :
+
+distclean: clean
+	rm -rf $(VENV) $(VENV).lock var
+
+# The environment: made anew or brought up to date whenever what it is made from has changed. --------
+
+$(VENV)/.ready-run: $(PACKAGED)
+	@[ -e $(VENV)/.ready-dev ] && extra=dev || extra=; PYTHON='$(PYTHON)' sh tools/venv.sh $(VENV) $$extra
+	@touch $@
+
+$(VENV)/.ready-dev: $(PACKAGED)
+	@PYTHON='$(PYTHON)' sh tools/venv.sh $(VENV) dev
+	@touch $@ $(VENV)/.ready-run
+
+# System programs that some tests start.
+$(VENV)/.ready-system: tests/setup-debian.sh | $(VENV)/.ready-dev
+	@sh tests/setup-debian.sh
+	@touch $@
