@@ -6,6 +6,7 @@
 #   tests/gridengine.sh status        0 if jobs can be submitted, 1 if not
 #   tests/gridengine.sh kill-master   kill the queue master as a crash would (SIGKILL)
 #   tests/gridengine.sh start-master  start it again
+#   tests/gridengine.sh freeze-master, thaw-master   have it answer nobody for a while
 #   tests/gridengine.sh rouse         restart the execution daemon; its jobs run on
 #   tests/gridengine.sh account       make the ordinary account and its Python environment alone
 #   tests/gridengine.sh manage COMMAND…  run qmod, qconf or another of the cell's commands as its administrator
@@ -261,6 +262,8 @@ case $command in
     status) master_runs && execd_runs && usable ;;
     kill-master) kill_master ;;
     start-master) start_master ;;
+    freeze-master) master_runs; kill -STOP "$pid" ;;
+    thaw-master) master_runs; kill -CONT "$pid" ;;
     rouse) rouse ;;
     account) make_account; make_environment ;;
     manage) [ $# -gt 0 ] || fail "manage needs a command"; as_manager "$@" ;;

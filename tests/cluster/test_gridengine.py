@@ -34,6 +34,9 @@ CONTRACT_SLOTS = "2"
 #: Seconds for one part: restarts of the queue master take up to a minute each.
 PART_TIMEOUT = 1200
 
+#: Seconds for one test within.
+TEST_TIMEOUT = 400
+
 
 def why_not() -> str | None:
     """Why there can be no Grid Engine here."""
@@ -89,6 +92,9 @@ def test_on_a_real_grid_engine(warden: Path, part: str) -> None:
         "pytest",
         "-p",
         "no:cacheprovider",
+        "--durations=15",
+        "-o",
+        f"timeout={TEST_TIMEOUT}",
         f"--rootdir={TREE}",
         f"--config-file={TREE / 'pyproject.toml'}",
         "--basetemp",
@@ -103,4 +109,5 @@ def test_on_a_real_grid_engine(warden: Path, part: str) -> None:
         timeout=PART_TIMEOUT,
         stdin=subprocess.DEVNULL,
     )
+    print(done.stdout)
     assert done.returncode == 0, f"{done.stdout[-20000:]}\n{done.stderr[-5000:]}"

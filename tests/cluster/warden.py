@@ -30,6 +30,8 @@ _JOB = re.compile(r"[1-9]\d*(\.[1-9]\d*)?")
 _REQUESTS: dict[str, tuple[str, ...]] = {
     "kill-master": ("kill-master",),
     "start-master": ("start-master",),
+    "freeze-master": ("freeze-master",),
+    "thaw-master": ("thaw-master",),
     "rouse": ("rouse",),
     "start": ("start",),
     "disable": ("manage", "qmod", "-d", "all.q"),

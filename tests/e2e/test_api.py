@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -67,16 +69,36 @@ default = 0
 """
 
 
+LIMITED = """
+inline = "sleep 600"
+[resources]
+max_clock_time = "2 s"
+"""
+
+#: Jobs that run at a time.
+SLOTS = 4
+
+
+@pytest.fixture(scope="module")
+def slots() -> int:
+    return SLOTS
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("api")
-    with daemon(folder, start=False, drm={"slots": 4}) as running:
-        running.script("count", COUNT)
-        running.script("sleep", SLEEP)
-        running.script("array", ARRAY)
-        running.script("secret", 'groups = ["staff"]\ninline = "true"\n')
-        running.start()
-        yield running
+    with daemon(folder, start=False, drm={"slots": SLOTS}) as running:
+        drop_scripts(running)
+        yield running.start()
+
+
+def drop_scripts(running: Daemon) -> None:
+    """The scripts that these tests use; they run over a real cluster too."""
+    running.script("count", COUNT)
+    running.script("sleep", SLEEP)
+    running.script("array", ARRAY)
+    running.script("limited", LIMITED)
+    running.script("secret", 'groups = ["staff"]\ninline = "true"\n')
 
 
 @pytest.fixture(params=["", "/"], ids=["no-slash", "slash"])
@@ -211,8 +233,8 @@ def test_a_missing_parameter_and_a_missing_script(service: Daemon) -> None:
 
 def test_scripts(service: Daemon, slash: str) -> None:
     page = get(service, f"/script{slash}").json()
-    assert [script["name"] for script in page["results"]] == ["array", "count", "sleep"]
-    assert (page["count"], page["next"], page["previous"]) == (3, None, None)
+    assert [script["name"] for script in page["results"]] == ["array", "count", "limited", "sleep"]
+    assert (page["count"], page["next"], page["previous"]) == (4, None, None)
     script = get(service, f"/script/count{slash}").json()
     assert script["description"] == "Counts the lines of a file"
     assert [param["name"] for param in script["param"]] == ["input", "exit"]
@@ -237,6 +259,33 @@ def test_a_task_list_of_the_anonymous_is_what_they_name(service: Daemon) -> None
     assert get(service, f"/task/?ids={ids}&state=failed").json()["count"] == 0
 
 
+def test_a_time_limit_ends_a_task_and_says_so(service: Daemon) -> None:
+    task = run(service, {"task_name": "limited"})
+    assert task["state"] == "failed"
+    assert "time limit" in task["detail"].lower()
+
+
+def test_a_signal_is_named(service: Daemon) -> None:
+    name = post(service, {"task_name": "sleep", "seconds": "600"}).json()["uuid"]
+    wait_until(lambda: get(service, f"/task/{name}").json()["state"] == "running", "the task to run")
+    wait_until(lambda: sleepers(name), "the command to run")
+    for process in sleepers(name):
+        process.terminate()
+    task = ended(service, name)
+    assert (task["state"], task["exit_status"], task["signal"]) == ("failed", 143, "SIGTERM")
+
+
+def sleepers(name: str) -> list[psutil.Process]:
+    """The ``sleep`` of a task's script."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "sleep":
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("DRMAATICD_TASK_ID") == name:
+                    found.append(process)
+    return found
+
+
 def test_stop_ends_a_running_task(service: Daemon, slash: str) -> None:
     name = post(service, {"task_name": "sleep", "seconds": "600"}).json()["uuid"]
     wait_until(lambda: get(service, f"/task/{name}").json()["state"] == "running", "the task to run")
@@ -247,7 +296,7 @@ def test_stop_ends_a_running_task(service: Daemon, slash: str) -> None:
     problem(again, 409)
 
 
-def test_hold_release_suspend_resume(service: Daemon) -> None:
+def test_hold_release_suspend_resume(service: Daemon, slots: int) -> None:
     def put(name: str, action: str) -> int:
         return requests.put(f"{service.url}/task/{name}/{action}", timeout=30).status_code
 
@@ -262,7 +311,9 @@ def test_hold_release_suspend_resume(service: Daemon) -> None:
     wait_until(lambda: state(name) == "user_suspended", "the task to be suspended")
     assert put(name, "resume") == 200
     wait_until(lambda: state(name) == "running", "the task to run again")
-    blockers = [post(service, {"task_name": "sleep", "seconds": "600"}).json()["uuid"] for _ in range(3)]
+    blockers = [
+        post(service, {"task_name": "sleep", "seconds": "600"}).json()["uuid"] for _ in range(slots - 1)
+    ]
     queued = post(service, {"task_name": "sleep"}).json()["uuid"]
     wait_until(lambda: state(queued) == "queued_active", "the task to queue")
     assert put(queued, "hold") == 200
