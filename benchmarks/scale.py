@@ -1,0 +1,60 @@
+"""How much each benchmark does: `FULL` for figures, `QUICK` to see in seconds that all of it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Sizes in bytes, times in seconds."""
+
+    rounds: int
+    tasks: int
+    """In the store while requests are served and the loop is watched."""
+    many_tasks: int
+    """In the store that is started and weighed."""
+    starts: int
+    request_seconds: float
+    """Of one round of requests."""
+    file_size: int
+    transfers: int
+    """Rounds of transfers."""
+    endings: int
+    """Jobs whose end is waited for."""
+    live: int
+    """Tasks under way while the loop is watched."""
+    loop_rounds: int
+    loop_seconds: float
+    """Of one round of watching the loop."""
+
+
+FULL = Scale(
+    rounds=7,
+    tasks=20_000,
+    many_tasks=100_000,
+    starts=3,
+    request_seconds=2.0,
+    file_size=1024 * MIB,
+    transfers=7,
+    endings=40,
+    live=1000,
+    loop_rounds=3,
+    loop_seconds=15.0,
+)
+
+QUICK = Scale(
+    rounds=1,
+    tasks=100,
+    many_tasks=200,
+    starts=1,
+    request_seconds=0.1,
+    file_size=2 * MIB,
+    transfers=1,
+    endings=2,
+    live=10,
+    loop_rounds=1,
+    loop_seconds=0.5,
+)
