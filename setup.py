@@ -42,6 +42,7 @@ TEST = [
     "pytest>=8,<10",
     "pytest-timeout>=2.3",
     "pytest-tornado>=0.8.1",
+    "pytest-xdist>=3.6",
     "setuptools>=68,<81",  # pytest-tornado imports pkg_resources
 ]
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from warden import SCRIPT, VARIABLE, Warden
 
 from drmaaticd.drm.library import STATIC_TLS, TUNABLES
+from tests.cluster.warden import SCRIPT, VARIABLE, Warden
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = os.environ.get("DRM_ACCOUNT", "drmtest")
@@ -86,7 +86,6 @@ def test_on_a_real_grid_engine(warden: Path, part: str) -> None:
         str(SCRIPT),
         "as",
         f"{TUNABLES}={STATIC_TLS}",
-        f"PYTHONPATH={TREE / 'tests/cluster'}",
         str(HOME / "venv/bin/python"),
         "-m",
         "pytest",

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launching import Cluster, Place, end_all
 
 from drmaaticd.drm.drmaa import DrmaaEngine
 from drmaaticd.drm.local import LocalEngine
+from tests.launching import Cluster, Place, end_all
 
 #: Within the account of a test cell (`tests/cluster/`) its engine is tested, elsewhere the embedded one.
 ENGINES = [os.environ.get("DRM_CLUSTER", "local")]

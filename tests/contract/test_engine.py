@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 import pytest
-from launching import Cluster, in_loop, until
 
 from drmaaticd.drm.base import Action, Array, Engine, Found, JobState, Refused, Report
+from tests.launching import Cluster, in_loop, until
 
 WAITING = "while [ ! -e go ]; do sleep 0.02; done"
 

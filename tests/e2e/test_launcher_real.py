@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import Place
 
 from drmaaticd import evidence, launcher
 from drmaaticd.launcher import LaunchSpec
+from tests.launching import Place
 
 #: An account that is not in use, to which limits on processes apply.
 NOBODYS_ID = 64123
@@ -28,7 +28,7 @@ from pathlib import Path
 root, options, body, tests = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", root], check=True)
 sys.path.insert(0, tests)
-from launching import Place
+from tests.launching import Place
 place = Place(Path(root) / "tasks")
 spec = place.spec(body)
 done = subprocess.run(["/bin/sh", str(spec.control / "run.sh")],

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import Place, end_all, in_loop, until
 
 from drmaaticd.drm import cgroups, local, processes
 from drmaaticd.drm.base import Action, JobState
 from drmaaticd.drm.local import LocalEngine
+from tests.launching import Place, end_all, in_loop, until
 
 #: Submits jobs one by one, telling of each that was taken, while it is killed at any moment.
 HOST = """

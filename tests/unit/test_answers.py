@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from drmaa_double import Info, exception
 
 from drmaaticd.drm.answers import (
     LONGEST_TEXT,
@@ -22,6 +21,7 @@ from drmaaticd.drm.answers import (
 )
 from drmaaticd.drm.base import EngineError, JobState, PassingFault, Refused, Report, Usage
 from drmaaticd.drm.dialects import GRID_ENGINE, SLURM
+from tests.unit.drmaa_double import Info, exception
 
 ERRORS: list[tuple[str, str, type[EngineError], str]] = [
     ("TryLaterException", "code 16: later", PassingFault, "later"),

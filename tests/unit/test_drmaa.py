@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drmaa_double import Drm, DrmaaModule, Info, exception
-from launching import in_loop, until
 
 from drmaaticd.drm import library as drmaa_library
 from drmaaticd.drm import session as session_module
@@ -21,6 +19,8 @@ from drmaaticd.drm.dialects import GRID_ENGINE, LSF, SLURM
 from drmaaticd.drm.drmaa import DrmaaEngine
 from drmaaticd.drm.library import STARTED_ANEW, environment_findings, load, needs_reexec
 from drmaaticd.errors import ConfigurationError
+from tests.launching import in_loop, until
+from tests.unit.drmaa_double import Drm, DrmaaModule, Info, exception
 
 DOWN = exception("DrmCommunicationException")
 

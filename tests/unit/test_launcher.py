@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from launching import Place
 
 from drmaaticd import evidence, launcher
 from drmaaticd.launcher import Claim, Doorbell, Evidence, LaunchSpec
+from tests.launching import Place
 
 TASK = "0b8b2a4e-1111-4222-8333-444455556666"
 LOCAL = {"DRMAATICD_JOB_ID": "17"}

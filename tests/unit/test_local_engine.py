@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launching import Place, end_all, in_loop, until
 
 from drmaaticd.drm import local, localrecords, processes
 from drmaaticd.drm.base import Action, Array, Found, JobState, PassingFault, Report, Usage
 from drmaaticd.drm.local import LocalEngine
 from drmaaticd.drm.localjobs import JobFolder, LocalJob, Phase, Run
 from drmaaticd.drm.processes import Identity
+from tests.launching import Place, end_all, in_loop, until
 
 WAITING = "while [ ! -e go ]; do sleep 0.02; done"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import in_loop, until
 
 from drmaaticd.drm.base import Action, Array, Engine, Found, Job, JobState, PassingFault, Refused, Report
 from drmaaticd.drm.memory import MemoryEngine
+from tests.launching import in_loop, until
 
 
 def job(task: str = "a", **more: Any) -> Job:

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from launching import in_loop, until
 
 from drmaaticd.drm.runner import BACKGROUND_SHARE, Priority, Runner, RunnerClosed
+from tests.launching import in_loop, until
 
 
 @asynccontextmanager

@@ -10,11 +10,11 @@ import zipfile
 
 import pytest
 import requests
-from conftest import Running, until
-from fakes import TASK, FakeOpened, FakeService
-from wire import at_end, read_answer
 
 from drmaaticd.web import transfer
+from tests.web.fakes import TASK, FakeOpened, FakeService
+from tests.web.running import Running, until
+from tests.web.wire import at_end, read_answer
 
 BIG = os.urandom(3 * transfer.BLOCK + 12345)
 

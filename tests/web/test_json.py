@@ -7,8 +7,9 @@ import logging
 from typing import Any
 
 import pytest
-from fakes import ADMIN, TASK, TOKEN, FakeService
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+
+from tests.web.fakes import ADMIN, TASK, TOKEN, FakeService
 
 Client = AsyncHTTPClient
 

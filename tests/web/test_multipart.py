@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeCaller, FakeDraft, FakeService
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multipart_form_data_conformance import get_tests_dir
-from wire import BOUNDARY, form, part
 
 from drmaaticd.errors import DrmaaticdError, InvalidInput
 from drmaaticd.web.contenttype import form_kind
 from drmaaticd.web.parts import MultipartForm
+from tests.web.fakes import FakeCaller, FakeDraft, FakeService
+from tests.web.wire import BOUNDARY, form, part
 
 #: Where we differ from the suite, and why.
 REFUSED = {

@@ -9,11 +9,11 @@ import re
 
 import pytest
 import requests
-from conftest import Running, until
-from fakes import TASK
-from wire import Answer, at_end, read_answer
 
 from drmaaticd.web.app import ROUTES
+from tests.web.fakes import TASK
+from tests.web.running import Running, until
+from tests.web.wire import Answer, at_end, read_answer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW")
 ORIGIN = "https://portal.example.org"

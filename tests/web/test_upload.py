@@ -10,11 +10,11 @@ import time
 
 import pytest
 import requests
-from conftest import Running, until
-from fakes import FakeService
-from wire import at_end, chunked, form, part, post_head, read_answer
 
 from drmaaticd.web import base, upload
+from tests.web.fakes import FakeService
+from tests.web.running import Running, until
+from tests.web.wire import at_end, chunked, form, part, post_head, read_answer
 
 FILE = bytes(range(256)) * 2 + b"\r\n--" + b"\r\r\n------drmaatic\r\n"
 BODY = form(part("input", FILE, "my genes.fasta"), part("task_name", b"fasta-stats"), part("k", "ü".encode()))

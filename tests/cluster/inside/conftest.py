@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cells import Cell
-from warden import ask
+
+from tests.cluster.inside.cells import Cell
+from tests.cluster.warden import ask
 
 
 @pytest.fixture

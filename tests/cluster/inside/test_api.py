@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from daemons import on_cell
 
+from tests.cluster.inside.daemons import on_cell
 from tests.e2e.daemon import Daemon
 from tests.e2e.test_api import *  # noqa: F403  # every test in it is collected here again
 from tests.e2e.test_api import drop_scripts

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import requests
-from daemons import on_cell
-from warden import ask
 
+from tests.cluster.inside.daemons import on_cell
+from tests.cluster.warden import ask
 from tests.e2e.daemon import Daemon, wait_until
 
 #: Seconds within which the cell has noticed everything, an outage of its master included.

@@ -10,11 +10,11 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from cells import Cell, ending, state, until, until_file, until_state
-from launching import in_loop
-from warden import ask
 
 from drmaaticd.drm.base import Action, JobState, PassingFault
+from tests.cluster.inside.cells import Cell, ending, state, until, until_file, until_state
+from tests.cluster.warden import ask
+from tests.launching import in_loop
 
 pytestmark = pytest.mark.timeout(600)
 

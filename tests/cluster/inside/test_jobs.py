@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cells import Cell, ending, state, terminate, until, until_state
-from launching import in_loop
 
 from drmaaticd.drm.base import Action, Array, Found, JobState, PassingFault, Refused
 from drmaaticd.drm.library import TUNABLES
+from tests.cluster.inside.cells import Cell, ending, state, terminate, until, until_state
+from tests.launching import in_loop
 
 
 @in_loop
