@@ -208,7 +208,7 @@ def test_an_archive_that_breaks_is_not_taken_for_whole(running: Running, kind: s
 @pytest.mark.logs("a transfer broke off")
 def test_a_file_that_shrinks(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     running.service.contents[b"big"] = BIG
-    monkeypatch.setattr("fakes.FakeOpened", lambda content: FakeOpened(content, len(content) + 1))
+    monkeypatch.setattr("tests.web.fakes.FakeOpened", lambda content: FakeOpened(content, len(content) + 1))
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         requests.get(url(running, "big"), timeout=20)
     until(lambda: all_closed(running.service))

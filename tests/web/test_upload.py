@@ -188,7 +188,7 @@ def test_a_bug_while_the_body_arrives(running: Running, monkeypatch: pytest.Monk
     async def bug(*args: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("fakes.FakeDraft.open_file", bug)
+    monkeypatch.setattr("tests.web.fakes.FakeDraft.open_file", bug)
     response = requests.post(running.url + "/task/", files={"a": b"x"}, timeout=20)
     assert response.status_code == 500
     assert "secret" not in response.text
