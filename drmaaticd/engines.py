@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine
+from drmaaticd.drm.dialects import Dialect
 from drmaaticd.errors import ConfigurationError, Finding
 
 
@@ -38,6 +39,23 @@ def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
     raise _unsupported(
         config, "backend", f"{drm.backend!r} is not part of this version; use 'local' or 'drmaa'"
     )
+
+
+def examine(config: Config) -> tuple[Dialect | None, list[Finding]]:
+    """What can be known of the backend without asking the DRM: all that is wrong, and how it is spoken to.
+
+    No dialect: every script can be expressed, or nothing is known of it.
+    """
+    try:
+        make_engine(config)
+        if config.drm.backend != "drmaa":
+            return None, []
+        from drmaaticd.drm import library
+
+        drm = config.drm
+        return library.examine(_file(config), drm.library, drm.dialect, native_settings(config), os.environ)
+    except ConfigurationError as error:
+        return None, list(error.findings)
 
 
 def native_settings(config: Config) -> Mapping[str, str]:

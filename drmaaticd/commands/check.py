@@ -12,13 +12,16 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+from drmaaticd import engines
 from drmaaticd.commands import lookup
 from drmaaticd.config import Config
-from drmaaticd.engines import environment_to_start_anew, make_engine
+from drmaaticd.drm.dialects import Dialect
+from drmaaticd.engines import environment_to_start_anew
 from drmaaticd.errors import ConfigurationError, Finding
-from drmaaticd.scripts import Catalogue
+from drmaaticd.scripts import Catalogue, Script
 
 #: Where scripts are looked for if the configuration is too broken to say.
 SCRIPTS_BESIDE = "scripts.d"
@@ -47,7 +50,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings on standard output; 1 if one of them is an error."""
-    findings, scripts, config = examine(lookup.find(arguments.config))
+    path = lookup.find(arguments.config)
+    _start_anew(path)
+    findings, scripts, config = examine(path)
     if arguments.json:
         print(json.dumps([_as_json(finding) for finding in findings], indent=2))
     else:
@@ -65,9 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _probe(config: Config) -> int:
     """Run one job; 1 if it did not do what it should."""
-    environment = environment_to_start_anew(config)
-    if environment is not None:
-        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  # ourselves
     from drmaaticd.probe import probe
 
     answer = asyncio.run(probe(config))
@@ -76,17 +78,28 @@ def _probe(config: Config) -> int:
     return 1 if answer.failed else 0
 
 
+def _start_anew(path: Path | None) -> None:
+    """Begin again with the environment that libdrmaa needs, if it needs one (see `engines`)."""
+    try:
+        environment = environment_to_start_anew(lookup.load(path))
+    except ConfigurationError:
+        return  # `examine` reports it
+    if environment is not None:
+        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  # ourselves
+
+
 def examine(path: Path | None) -> tuple[list[Finding], int, Config | None]:
     """All findings, the number of scripts that load, and the configuration if it can be used."""
-    config = None
+    config = dialect = None
     findings: list[Finding] = []
     try:
         config = lookup.load(path)
-        findings.extend(config.warnings())
-        findings.extend(_engine_findings(config))
+        findings += config.warnings()
+        dialect, wrong = engines.examine(config)
+        findings += wrong
         scripts_dir = config.paths.scripts_dir
     except ConfigurationError as error:
-        findings.extend(error.findings)
+        findings += error.findings
         if path is None:  # the defaults themselves, on a machine that they do not fit
             return findings, 0, None
         scripts_dir = _scripts_of_broken(path)
@@ -94,19 +107,23 @@ def examine(path: Path | None) -> tuple[list[Finding], int, Config | None]:
         if config is not None:
             findings.append(Finding(scripts_dir, "is no folder: there are no scripts", "paths.scripts_dir"))
         return findings, 0, config
-    catalogue = Catalogue(scripts_dir)
+    catalogue = Catalogue(scripts_dir, None if config is None else config.groups)
     catalogue.load()
-    findings.extend(catalogue.findings)
-    return findings, len(catalogue.all()), config
+    findings += catalogue.findings
+    scripts = catalogue.all()
+    if config is not None and dialect is not None:
+        for script in scripts:
+            findings += _inexpressible(script, dialect, config)
+    return findings, len(scripts), config
 
 
-def _engine_findings(config: Config) -> tuple[Finding, ...]:
-    """Why `serve` would not take this backend. The DRM itself is not asked."""
-    try:
-        make_engine(config)
-    except ConfigurationError as error:
-        return error.findings
-    return ()
+def _inexpressible(script: Script, dialect: Dialect, config: Config) -> Iterator[Finding]:
+    """What of a script's demands the DRM cannot be told: its tasks would be rejected."""
+    problems = dialect.problems(script.resources, engines.native_settings(config), array=script.array)
+    for problem in problems:
+        key, colon, message = problem.partition(": ")
+        section = "array" if key == "array" else f"resources.{key}"
+        yield Finding(script.file, message if colon else problem, section if colon else "resources")
 
 
 def summary(scripts: int, warnings: int) -> str:

@@ -29,10 +29,10 @@ from drmaaticd.drm.base import (
     Refused,
     Report,
 )
-from drmaaticd.drm.dialects import NO_SETTINGS, Dialect, resolve
+from drmaaticd.drm.dialects import NO_SETTINGS, Dialect
 from drmaaticd.drm.runner import Priority, Runner, RunnerClosed
 from drmaaticd.drm.session import Session, Template
-from drmaaticd.errors import ConfigurationError, Finding
+from drmaaticd.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +132,9 @@ class DrmaaEngine:
         module = self._load(self._config_file, self._library, os.environ)
         session = Session(module, self._state_dir)
         info = session.drms_info
-        dialect = resolve(self._configured_dialect, info)
-        if dialect is None:
-            message = f"auto does not know the DRM that libdrmaa speaks to ({info!r}); name its dialect"
-            raise ConfigurationError([Finding(self._config_file, message, "drm.dialect")])
-        findings = drmaa_library.environment_findings(dialect, os.environ, self._config_file)
-        findings += [
-            Finding(self._config_file, text, "drm.native") for text in dialect.setting_problems(self._native)
-        ]
+        dialect, findings = drmaa_library.identify(
+            info, self._configured_dialect, self._native, os.environ, self._config_file
+        )
         if any(not finding.warning for finding in findings):
             raise ConfigurationError(findings)
         for finding in findings:

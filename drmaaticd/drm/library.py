@@ -12,7 +12,7 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
-from drmaaticd.drm.dialects import GRID_ENGINE, SLURM, Dialect
+from drmaaticd.drm.dialects import GRID_ENGINE, SLURM, Dialect, resolve
 from drmaaticd.errors import ConfigurationError, Finding
 
 LIBRARY_VARIABLE = "DRMAA_LIBRARY_PATH"
@@ -100,6 +100,37 @@ def _why_not_loaded(path: str | None, error: Exception) -> str:
 
 def _error(config_file: Path, message: str, key: str | None = "drm.backend") -> ConfigurationError:
     return ConfigurationError([Finding(config_file, message, key)])
+
+
+def identify(
+    info: str, configured: str, native: Mapping[str, str], environ: Mapping[str, str], config_file: Path
+) -> tuple[Dialect, list[Finding]]:
+    """The dialect of the DRM that calls itself `info`, and what its library or the site's words lack.
+
+    `configured` is its name or ``auto``. Raises `ConfigurationError` if it is not known.
+    """
+    dialect = resolve(configured, info)
+    if dialect is None:
+        message = f"auto does not know the DRM that libdrmaa speaks to ({info!r}); name its dialect"
+        raise ConfigurationError([Finding(config_file, message, "drm.dialect")])
+    findings = environment_findings(dialect, environ, config_file)
+    findings += [Finding(config_file, text, "drm.native") for text in dialect.setting_problems(native)]
+    return dialect, findings
+
+
+def examine(
+    config_file: Path,
+    library: str | None,
+    configured: str,
+    native: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> tuple[Dialect, list[Finding]]:
+    """`identify` for ``check``: the library is loaded, and the DRM is not asked.
+
+    Raises `ConfigurationError` if there is no library, or none that is known.
+    """
+    info = str(load(config_file, library, environ).Session().drmsInfo)
+    return identify(info, configured, native, environ, config_file)
 
 
 def environment_findings(dialect: Dialect, environ: Mapping[str, str], config_file: Path) -> list[Finding]:

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 import drmaaticd
 from drmaaticd import cli, config
 from drmaaticd.commands import check, init, lookup, unit
+from drmaaticd.drm import library
 from drmaaticd.errors import ConfigurationError, StoreError
 from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.tasks import Task
+from tests.unit.drmaa_double import Drm, DrmaaModule
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD_SCRIPT = "inline = '#!/bin/sh'\ndescription = 'says nothing'\n"
@@ -108,6 +110,22 @@ def test_check_knows_what_serve_would_refuse(place: Path, capsys: pytest.Capture
         file.write('[drm]\nrun_as = "jobs"\n')
     assert run_check(place) == 1
     assert "drm.run_as: " in capsys.readouterr().out
+
+
+def test_check_knows_what_the_drm_cannot_be_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(library, "load", lambda *_: DrmaaModule(Drm()))
+    with (place / "drmaaticd.toml").open("a") as file:
+        file.write('[drm]\nbackend = "drmaa"\ndialect = "htcondor"\n')
+    (place / "scripts.d" / "many.toml").write_text(
+        "inline = '#!/bin/sh'\n[array]\nbegin = 1\nend = 3\n[resources]\nqueue = 'long'\n"
+    )
+    assert run_check(place) == 1
+    lines = capsys.readouterr().out.splitlines()
+    many = place / "scripts.d" / "many.toml"
+    assert any(line.startswith(f"{many}: array: HTCondor's") for line in lines), lines
+    assert any(line.startswith(f"{many}: resources.queue: HTCondor has none") for line in lines), lines
 
 
 def test_check_runs_no_probe_where_something_is_wrong(
