@@ -19,6 +19,7 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
+from drmaaticd import logs
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
@@ -34,6 +35,7 @@ from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.sync import Sync
 from drmaaticd.web.app import WebApplication, make_app, make_server
+from drmaaticd.web.requestid import RequestIdFilter
 from drmaaticd.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -321,6 +323,7 @@ def run(config: Config) -> int:
     if environment is not None:
         log.info("starting anew, with room for libdrmaa's thread-local storage")
         os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  # ourselves
+    logs.mark_records(RequestIdFilter())
     os.umask(0o027)
     protect_memory()
 

@@ -41,13 +41,16 @@ def escape(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-24T10:00:00.123Z INFO drmaaticd.daemon: text``; a traceback follows, marked by bars."""
+    """``2026-11-24T10:00:00.123Z INFO drmaaticd.daemon: text``; a traceback follows, marked by bars.
+
+    Of a record that belongs to a request, the id stands in brackets at the end.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(self._lines(record))
 
     def _lines(self, record: logging.LogRecord) -> Iterator[str]:
-        yield f"{_time(record)} {record.levelname} {record.name}: {escape(record.getMessage())}"
+        yield f"{_time(record)} {record.levelname} {record.name}: {_message(record)}"
         yield from _traceback(self, record)
 
 
@@ -56,7 +59,7 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         priority = next(number for level, number in PRIORITIES if record.levelno >= level)
-        lines = (f"{record.name}: {escape(record.getMessage())}", *_traceback(self, record))
+        lines = (f"{record.name}: {_message(record)}", *_traceback(self, record))
         return "\n".join(f"<{priority}>{line}" for line in lines)
 
 
@@ -76,6 +79,13 @@ class JsonFormatter(logging.Formatter):
             if key not in _STANDARD:
                 fields.setdefault(key, value)
         return json.dumps(fields, default=str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The message in one line, with the id of the request that it belongs to unless it holds that."""
+    text = escape(record.getMessage())
+    request_id = getattr(record, "request_id", "-")
+    return text if request_id in text or request_id == "-" else f"{text} [{request_id}]"
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -105,6 +115,12 @@ def formatter(kind: str, *, journal: bool) -> logging.Formatter:
     if kind == "json":
         return JsonFormatter()
     return JournalFormatter() if journal else TextFormatter()
+
+
+def mark_records(mark: logging.Filter) -> None:
+    """Have every record that is written pass this filter, which may give it attributes."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(mark)
 
 
 def setup(

@@ -336,6 +336,15 @@ def test_deleting_a_running_task_ends_it_and_removes_its_files(service: Daemon) 
     problem(requests.delete(f"{service.url}/task/{name}", timeout=30), 404)
 
 
+def test_what_is_logged_of_a_request_carries_its_id(service: Daemon) -> None:
+    name = run(service, {"task_name": "sleep"})["uuid"]
+    answer = requests.delete(
+        f"{service.url}/task/{name}", headers={"X-Request-ID": "front-end.17"}, timeout=30
+    )
+    assert answer.headers["X-Request-ID"] == "front-end.17"
+    service.wait_for_log(rf"task {name} is deleted by \S+ \[front-end\.17\]")
+
+
 def test_an_array_has_counts_and_an_output_each(service: Daemon) -> None:
     task = run(service, {"task_name": "array"})
     assert task["array"] == {"begin": 1, "end": 7, "step": 3, "states": {"done": 3}}

@@ -38,6 +38,21 @@ def test_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "request_id", "expected"),
+    [
+        ("task 1 is deleted", "abc", "task 1 is deleted [abc]"),
+        ("request abc: gone", "abc", "request abc: gone"),
+        ("outside of requests", "-", "outside of requests"),
+    ],
+)
+def test_the_request_of_a_record_is_named_once(text: str, request_id: str, expected: str) -> None:
+    made = record(text, request_id=request_id)
+    assert logs.TextFormatter().format(made).endswith(f": {expected}")
+    assert logs.JournalFormatter().format(made).endswith(f": {expected}")
+    assert json.loads(logs.JsonFormatter().format(made))["request_id"] == request_id
+
+
+@pytest.mark.parametrize(
     ("text", "escaped"),
     [
         ("a\nb", "a\\nb"),
