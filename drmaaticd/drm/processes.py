@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import time
@@ -221,8 +222,17 @@ def reap(pid: int) -> Exit:
         status=code if code >= 0 else None,
         signal_name=None if code >= 0 else _signal_name(-code),
         cpu_seconds=round(usage.ru_utime + usage.ru_stime, 6),
-        max_rss_bytes=usage.ru_maxrss * 1024,
+        max_rss_bytes=_own_peak(usage.ru_maxrss),
     )
+
+
+def _own_peak(kib: int) -> int | None:
+    """A child's largest resident set in bytes, from its ``ru_maxrss``, None where it cannot be told.
+
+    The kernel counts in what a process held before its exec, which was this process's own memory: a
+    figure that is no larger says nothing of the child.
+    """
+    return kib * 1024 if kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None
 
 
 def _signal_name(number: int) -> str:

@@ -486,8 +486,23 @@ async def test_usage_is_reported_once_the_job_has_ended(place: Place, state: Pat
         assert usage.cpu_seconds > 0
         assert usage.wall_seconds is not None
         assert usage.wall_seconds >= 0.05
-        assert usage.max_rss_bytes is not None
-        assert 100_000 < usage.max_rss_bytes < 1 << 30
+
+
+@in_loop
+async def test_a_peak_of_memory_is_the_jobs_own_or_is_not_told(place: Place, state: Path) -> None:
+    """A child's ``ru_maxrss`` counts in its parent's memory, as it was when the child was made."""
+    large = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (64 << 20)
+    async with running(state) as engine:
+        small_id = await engine.submit(place.job("true"))
+        large_id = await engine.submit(place.job(f"python3 -c 'bytes(1) * {large}'"))
+        for job_id in (small_id, large_id):
+            await until_state(engine, job_id, JobState.ENDED)
+        small, big = [(await engine.finished(job_id)).usage for job_id in (small_id, large_id)]
+        assert small is not None
+        assert small.max_rss_bytes is None
+        assert big is not None
+        assert big.max_rss_bytes is not None
+        assert large < big.max_rss_bytes < large + (64 << 20)
 
 
 @in_loop
