@@ -5,6 +5,8 @@
 SHELL = /bin/sh
 VENV = .venv
 BIN = $(VENV)/bin
+# Tests at a time. Most of them wait, so there may be more than cores.
+JOBS = 4
 URL = http://127.0.0.1:8300
 
 PACKAGED = setup.py pyproject.toml drmaaticd/__init__.py tools/venv.sh
@@ -34,7 +36,7 @@ run: $(VENV)/.ready-run
 # Testing -----------------------------------------------------------------------------------------
 
 test: $(VENV)/.ready-dev $(VENV)/.ready-system
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 check: lint types unit
 
@@ -46,7 +48,7 @@ types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n 2 tests/unit
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks

@@ -34,7 +34,7 @@ def gridengine(tmp_path: Path, place: Place) -> Iterator[Cluster]:
     (tmp_path / "state").mkdir()
     made = Cluster(place, lambda: DrmaaEngine(tmp_path / "state"), slots=2, gives_notice=False)
     yield made
-    from warden import ask
+    from tests.cluster.warden import ask
 
     ask("delete-all")
 

@@ -112,7 +112,9 @@ def test_the_master_dies_while_tasks_queue_run_and_end(cluster: Cluster) -> None
     assert cluster.state(meanwhile) == "received"
     assert cluster.state(runs) == "running"
     ask("start-master")
-    ask("rouse")  # else the execution daemon hears of its master only after a minute or two
+    # Else the execution daemon hears of its master only after a minute or two. A new one looks after the
+    # jobs of the one before once a minute, so that this takes one.
+    ask("rouse")
     ask("enable")
     cluster.gate("runs").touch()
     for uuid in (runs, queued, meanwhile):
@@ -270,15 +272,17 @@ def test_a_drm_that_does_not_answer_holds_up_nobody(cluster: Cluster) -> None:
 
 
 def test_a_session_that_died_is_opened_anew(cluster: Cluster) -> None:
-    runs = cluster.submit(cluster.gate("runs"))
-    cluster.until(runs, "running")
+    before = cluster.submit()
+    assert cluster.ended(before)["state"] == "done"
     ask("kill-master")
     wait_until(
         lambda: requests.get(f"{cluster.service.url}/ready", timeout=30).status_code == 503,
         "the outage to be seen",
     )
     ask("start-master")
-    ask("rouse")  # else the execution daemon hears of its master only after a minute or two
+    ask("rouse")
     wait_until(lambda: requests.get(f"{cluster.service.url}/ready", timeout=30).ok, "ready again", PATIENCE)
+    runs = cluster.submit(cluster.gate("runs"))
+    cluster.until(runs, "running")
     assert requests.put(f"{cluster.service.url}/task/{runs}/stop", timeout=30).status_code == 200
     assert cluster.ended(runs)["state"] == "stopped"
