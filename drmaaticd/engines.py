@@ -35,9 +35,9 @@ def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
             native=native_settings(config),
             config_file=_file(config),
         )
-    raise _unsupported(
-        config, "backend", f"{drm.backend!r} is not part of this version; use 'local' or 'drmaa'"
-    )
+    from drmaaticd.drm.slurm import SlurmEngine
+
+    return SlurmEngine(native=native_settings(config), config_file=_file(config))
 
 
 def native_settings(config: Config) -> Mapping[str, str]:

@@ -127,7 +127,7 @@ class MemoryEngine:
             self.jobs.pop(job_id, None)
         return self._answer(twist, report)
 
-    async def control(self, job_id: str, action: Action) -> None:
+    async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action on a job, or on all members of an array that have not ended."""
         twist = await self._called(f"control {action}", job_id)
         for member in self._arrays.get(job_id, [job_id]):

@@ -12,6 +12,7 @@ from launching import Cluster, Place, end_all
 
 from drmaaticd.drm.drmaa import DrmaaEngine
 from drmaaticd.drm.local import LocalEngine
+from drmaaticd.drm.slurm import SlurmEngine
 
 #: Within the account of a test cell (`tests/cluster/`) its engine is tested, elsewhere the embedded one.
 ENGINES = [os.environ.get("DRM_CLUSTER", "local")]
@@ -39,8 +40,25 @@ def gridengine(tmp_path: Path, place: Place) -> Iterator[Cluster]:
     ask("delete-all")
 
 
+def slurm(tmp_path: Path, place: Place) -> Iterator[Cluster]:
+    """The cluster of `tests/slurm.sh`: a partition that runs two jobs at a time. It knows minutes only."""
+    made = Cluster(
+        place,
+        lambda: SlurmEngine(native={"always": "--partition=pair"}),
+        slots=2,
+        limit_patience=150.0,
+    )
+
+    async def clean_up() -> None:
+        async with made.engine() as engine:
+            await end_all(engine, place)
+
+    yield made
+    asyncio.run(clean_up())
+
+
 @pytest.fixture(params=ENGINES)
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
     """Each engine in turn."""
-    makers = {"local": local, "gridengine": gridengine}
+    makers = {"local": local, "gridengine": gridengine, "slurm": slurm}
     yield from makers[request.param](tmp_path, Place(tmp_path / "tasks"))

@@ -51,7 +51,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("runscript", ""),
     ("launcher", "evidence runscript"),
     # The engines.
-    ("drm", "drm.base errors states"),
+    ("drm", "drm.base errors evidence states"),
     ("engines", "config drm drm.base errors"),
     ("probe", "config drm.base engines errors launcher workspace"),
     # What moves tasks on.
