@@ -8,6 +8,9 @@
 #   tests/slurm.sh start-controller  start it again
 #   tests/slurm.sh freeze-controller, thaw-controller   have it answer nobody for a while
 #   tests/slurm.sh keep-state, lose-state   keep the controller's files; put the kept ones back (it is down)
+#   tests/slurm.sh partitions up|down   let jobs start, or not
+#   tests/slurm.sh node resume|drain|down   set the node's state
+#   tests/slurm.sh requeue JOB       queue a job again, to start at once
 #   tests/slurm.sh manage COMMAND…   run scontrol, scancel or another command as Slurm's administrator
 #   tests/slurm.sh as COMMAND…       run a command under the ordinary account
 #   tests/slurm.sh accounting        add slurmdbd over MariaDB (installs another 200 MB)
@@ -124,7 +127,9 @@ NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$CPUS RealMemory=$((memory * 9 / 10))
 PartitionName=main Nodes=$HOST Default=YES MaxTime=INFINITE State=UP
 # Two jobs at a time, for tests that fill it.
 PartitionName=pair Nodes=$HOST MaxCPUsPerNode=2 MaxTime=INFINITE State=UP
-# Never any job.
+# Eight.
+PartitionName=eight Nodes=$HOST MaxCPUsPerNode=8 MaxTime=INFINITE State=UP
+# No job that is longer than a minute.
 PartitionName=short Nodes=$HOST MaxTime=1 State=UP
 EOT
 }
@@ -206,8 +211,28 @@ start() {
     if controller_runs; then kill -CONT "$pid"; fi
     start_controller
     start_node
-    for partition in main pair; do scontrol update partition="$partition" state=up >/dev/null; done
+    partitions up
     wait_for 60 "the node" usable
+}
+
+partitions() {
+    for partition in main pair eight; do
+        scontrol update partition="$partition" state="$1" >/dev/null || fail "partition $partition"
+    done
+}
+
+node() {
+    case $1 in
+        resume) wait_for 60 "the node" usable ;;
+        *) scontrol update node="$HOST" state="$1" reason="a test" >/dev/null || fail "node $1" ;;
+    esac
+}
+
+# A job that was queued again waits for two minutes by itself.
+requeue() {
+    scontrol requeue "$1" || return 1
+    wait_for 30 "the job to queue" sh -c "squeue -h -j $1 -o %T | grep -q PENDING"
+    scontrol update job="$1" starttime=now
 }
 
 # Accounting ---------------------------------------------------------------------------------------
@@ -274,6 +299,9 @@ case $command in
     lose-state) rm -rf "$STATE/ctld"; cp -a "$KEPT" "$STATE/ctld" ;;
     accounting) mkdir -p "$STATE"; : >"$STATE/accounting"; start ;;
     no-accounting) rm -f "$STATE/accounting"; start; stop_accounting ;;
+    partitions) partitions "$1" ;;
+    node) node "$1" ;;
+    requeue) requeue "$1" ;;
     manage) [ $# -gt 0 ] || fail "manage needs a command"; "$@" ;;
     as) [ $# -gt 0 ] || fail "as needs a command"; as_account "$@" ;;
     *) sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

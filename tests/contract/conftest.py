@@ -42,9 +42,10 @@ def gridengine(tmp_path: Path, place: Place) -> Iterator[Cluster]:
 
 def slurm(tmp_path: Path, place: Place) -> Iterator[Cluster]:
     """The cluster of `tests/slurm.sh`: a partition that runs two jobs at a time. It knows minutes only."""
+    partition = os.environ.get("DRM_PARTITION", "pair")
     made = Cluster(
         place,
-        lambda: SlurmEngine(native={"always": "--partition=pair"}),
+        lambda: SlurmEngine(native={"always": f"--partition={partition}"}),
         slots=2,
         limit_patience=150.0,
     )
