@@ -4,6 +4,7 @@
 #   tests/slurm.sh start             install what is missing, configure it, start it (may be repeated)
 #   tests/slurm.sh stop              end its daemons
 #   tests/slurm.sh status            0 if jobs can be submitted, 1 if not
+#   tests/slurm.sh stop-controller   end the controller in good order
 #   tests/slurm.sh kill-controller   kill the controller as a crash would (SIGKILL)
 #   tests/slurm.sh start-controller  start it again
 #   tests/slurm.sh freeze-controller, thaw-controller   have it answer nobody for a while
@@ -95,7 +96,7 @@ SlurmctldHost=$HOST(127.0.0.1)
 SlurmUser=slurm
 AuthType=auth/munge
 # A requeued job waits for as long as its credential lives.
-AuthInfo=cred_expire=2
+AuthInfo=cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -292,6 +293,7 @@ case $command in
     stop) stop; stop_accounting; end TERM munged /run/munge/munged.pid ;;
     status) controller_runs && node_runs && usable ;;
     kill-controller) end KILL slurmctld "$RUN/slurmctld.pid" ;;
+    stop-controller) end TERM slurmctld "$RUN/slurmctld.pid" ;;
     start-controller) start_controller ;;
     freeze-controller) controller_runs; kill -STOP "$pid" ;;
     thaw-controller) controller_runs; kill -CONT "$pid" ;;

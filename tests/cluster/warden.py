@@ -47,7 +47,8 @@ _REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "clear": ("manage", "qmod", "-cj"),
     },
     "slurm": {
-        "kill-master": ("kill-controller",),
+        "kill-master": ("stop-controller",),
+        "crash-master": ("kill-controller",),
         "start-master": ("start-controller",),
         "freeze-master": ("freeze-controller",),
         "thaw-master": ("thaw-controller",),
