@@ -11,7 +11,6 @@
 #   tests/slurm.sh keep-state, lose-state   keep the controller's files; put the kept ones back (it is down)
 #   tests/slurm.sh partitions up|down   let jobs start, or not
 #   tests/slurm.sh node resume|drain|down   set the node's state
-#   tests/slurm.sh requeue JOB       queue a job again, to start at once
 #   tests/slurm.sh manage COMMAND…   run scontrol, scancel or another command as Slurm's administrator
 #   tests/slurm.sh as COMMAND…       run a command under the ordinary account
 #   tests/slurm.sh accounting        add slurmdbd over MariaDB (installs another 200 MB)
@@ -229,13 +228,6 @@ node() {
     esac
 }
 
-# A job that was queued again waits for two minutes by itself.
-requeue() {
-    scontrol requeue "$1" || return 1
-    wait_for 30 "the job to queue" sh -c "squeue -h -j $1 -o %T | grep -q PENDING"
-    scontrol update job="$1" starttime=now
-}
-
 # Accounting ---------------------------------------------------------------------------------------
 
 DATABASE_PID=$RUN/slurmdbd.pid
@@ -303,7 +295,6 @@ case $command in
     no-accounting) rm -f "$STATE/accounting"; start; stop_accounting ;;
     partitions) partitions "$1" ;;
     node) node "$1" ;;
-    requeue) requeue "$1" ;;
     manage) [ $# -gt 0 ] || fail "manage needs a command"; "$@" ;;
     as) [ $# -gt 0 ] || fail "as needs a command"; as_account "$@" ;;
     *) sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

@@ -58,7 +58,7 @@ _REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "start": ("start",),
         "disable": ("partitions", "down"),
         "enable": ("partitions", "up"),
-        "requeue": ("requeue",),
+        "requeue": ("manage", "scontrol", "requeue"),
         "delete": ("manage", "scancel"),
         "delete-all": ("manage", "scancel", f"--user={_ACCOUNT}"),
         "drain-node": ("node", "drain"),

@@ -3,96 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
-from daemons import CLUSTER, on_cell
+from daemons import CLUSTER, PATIENCE, Cluster
 from warden import ask
 
-from tests.e2e.daemon import Daemon, wait_until
-
-#: Seconds within which the cell has noticed everything, an outage of its master included.
-PATIENCE = 200.0
-
-NAP = """
-inline = '''#!/bin/sh
-echo "$DRMAATICD_TASK_ID" >> "$1"
-until [ -e "$2" ]; do sleep 0.05; done
-exit "$3"
-'''
-[[param]]
-name = "log"
-type = "string"
-[[param]]
-name = "until"
-type = "string"
-[[param]]
-name = "exit"
-type = "int"
-default = 0
-"""
-
-
-class Cluster:
-    """A daemon on the cell, and tasks that log each run and end when they are told."""
-
-    def __init__(self, service: Daemon, folder: Path) -> None:
-        self.service = service
-        self.folder = folder
-        self.log = folder / "ran"
-        self.open = folder / "open"
-        self.open.touch()
-
-    def gate(self, name: str) -> Path:
-        return self.folder / f"gate-{name}"
-
-    def submit(self, until: Path | None = None, exit: int = 0, script: str = "nap") -> str:
-        fields = {"log": str(self.log), "until": str(until or self.open), "exit": str(exit)}
-        answer = requests.post(f"{self.service.url}/task/", data={"task_name": script, **fields}, timeout=30)
-        assert answer.status_code == 201, answer.text
-        uuid: str = answer.json()["uuid"]
-        return uuid
-
-    def task(self, uuid: str) -> dict[str, Any]:
-        found: dict[str, Any] = requests.get(f"{self.service.url}/task/{uuid}", timeout=30).json()
-        return found
-
-    def state(self, uuid: str) -> str:
-        return str(self.task(uuid)["state"])
-
-    def until(self, uuid: str, *states: str) -> dict[str, Any]:
-        wait_until(lambda: self.state(uuid) in states, f"{uuid} to be {states}", PATIENCE)
-        return self.task(uuid)
-
-    def ended(self, uuid: str) -> dict[str, Any]:
-        return self.until(uuid, "done", "failed", "stopped", "rejected")
-
-    def job_id(self, uuid: str) -> str:
-        """The DRM's id, which the launcher has written into its claim."""
-        claim = self.service.tasks / ".control" / uuid / "claim"
-        wait_until(claim.is_symlink, "the claim", PATIENCE)
-        return str(claim.readlink()).rpartition(".")[0]
-
-    def runs(self, uuid: str) -> int:
-        return self.log.read_text().split().count(uuid) if self.log.exists() else 0
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with on_cell(tmp_path) as service:
-        service.script("nap", NAP)
-        service.script("again", "rerunnable = true\n" + NAP)
-        service.start()
-        made = Cluster(service, tmp_path)
-        try:
-            yield made
-        finally:
-            ask("start")
-            ask("enable")
-            ask("delete-all")
+from tests.e2e.daemon import wait_until
 
 
 def test_the_master_dies_while_tasks_queue_run_and_end(cluster: Cluster) -> None:
