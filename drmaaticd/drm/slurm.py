@@ -42,10 +42,10 @@ ENDINGS_KEPT = 10_000
 #: Arrays whose indices are remembered.
 ARRAYS_KEPT = 10_000
 
-#: Tasks whose submission may have succeeded though its answer was lost.
+#: Tasks that may have been submitted though the answer was lost.
 DOUBTS_KEPT = 100_000
 
-#: Seconds in which questions about ended jobs are gathered, so that one command answers them all.
+#: Seconds in which questions about ended jobs are gathered, for one command to answer them all.
 GATHERING = 0.5
 
 #: Characters of squeue's answer from which on it is read in a thread, not on the loop.
@@ -139,6 +139,7 @@ class SlurmEngine:
             return
         if self._probe is None or self._probe.done():
             self._probe = asyncio.get_running_loop().create_task(self._ping())
+            self._probe.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._probe)
 
     async def _ping(self) -> None:
@@ -248,6 +249,7 @@ class SlurmEngine:
         asked = [job_id for job_id in job_ids if slurmwords.SBATCH.job_id.fullmatch(job_id)]
         found = {job_id: Report(JobState.UNKNOWN) for job_id in job_ids}
         if asked:
+            await self._learn()
             listed = await self._list(asked[0] if len(asked) == 1 else None)
             for job_id in asked:
                 del found[job_id]
@@ -255,6 +257,8 @@ class SlurmEngine:
                 if report is not None:
                     found[job_id] = self._remembered(job_id, report)
             found |= await self._forgotten([job_id for job_id in asked if job_id not in found])
+            killed = [job_id for job_id in asked if job_id in found and found[job_id].killed]
+            found |= await self._detailed({job_id: found[job_id] for job_id in killed})
         return found
 
     async def _list(self, job_id: str | None = None) -> Listing:
@@ -281,6 +285,9 @@ class SlurmEngine:
         array that the controller still knows.
         """
         report = listed.reports.get(job_id)
+        kept = self._ended.get(job_id)
+        if report is not None and kept is not None and report.state is JobState.ENDED:
+            return kept if kept.task == report.task else report  # it may say more
         if report is not None:
             own = report.state is JobState.SYSTEM_SUSPENDED and job_id in self._suspended
             return Report(JobState.USER_SUSPENDED, task=report.task) if own else report
@@ -323,7 +330,6 @@ class SlurmEngine:
     async def _accounted(self, job_ids: Sequence[str]) -> dict[str, Report] | None:
         """What accounting says; nothing where there is none, None if it does not answer."""
         try:
-            await self._learn()
             return await self._accounting.ask(job_ids)
         except EngineError as error:
             log.info("Slurm's accounting does not answer: %s", error)
@@ -358,15 +364,21 @@ class SlurmEngine:
 
     async def _endings(self, job_ids: Sequence[str]) -> dict[str, Report]:
         reports = dict(await self.states(job_ids, 0.0))
-        ended = [job_id for job_id, report in reports.items() if report.state is JobState.ENDED]
-        bare = [job_id for job_id in ended if reports[job_id].usage is None]
-        if bare and self._accounting.running:
-            accounted = await self._accounted(bare) or {}
-            for job_id, report in accounted.items():
-                same = job_id in reports and report.task == reports[job_id].task
-                if same and report.state is JobState.ENDED:
-                    reports[job_id] = self._remembered(job_id, report)
-        return reports
+        return reports | await self._detailed(reports)
+
+    async def _detailed(self, reports: Mapping[str, Report]) -> dict[str, Report]:
+        """What accounting knows better of these: what ended jobs used, and who cancelled one."""
+        bare = [
+            job_id
+            for job_id, report in reports.items()
+            if report.state is JobState.ENDED and report.usage is None and self._accounting.running
+        ]
+        accounted = await self._accounted(bare) if bare else None
+        return {
+            job_id: self._remembered(job_id, report)
+            for job_id, report in (accounted or {}).items()
+            if job_id in reports and report.about(reports[job_id].task or "").state is JobState.ENDED
+        }
 
     # -- controlling ------------------------------------------------------------------------------
 

@@ -231,7 +231,7 @@ def report_of(state: str, reason: str, task: str | None = None) -> Report:
 
 
 _FAILED_FOR = {
-    "JobLaunchFailure": "the cluster could not start it",
+    "JobLaunchFailure": "the cluster could not start it, or its launcher was killed",
     "TimeLimit": "time limit reached",
     "OutOfMemory": "out of memory",
     "NodeDown": "its node failed",
@@ -321,7 +321,8 @@ def _usage(row: _Row, steps: Iterable[_Row]) -> Usage | None:
     wall = float(row.elapsed) if row.elapsed.isdecimal() else None
     cpu = seconds_of(row.cpu)
     sizes = [size for step in steps if (size := bytes_of(step.rss)) is not None]
-    if not wall and not cpu and not sizes:
+    wall, cpu = wall or None, cpu or None
+    if wall is None and cpu is None and not sizes:
         return None  # it never ran, or nothing is measured
     return Usage(cpu_seconds=cpu, wall_seconds=wall, max_rss_bytes=max(sizes, default=None))
 
@@ -354,7 +355,7 @@ def setting(output: str, name: str) -> str | None:
 
 def a_controller_is_up(output: str) -> bool:
     """Whether ``scontrol ping`` says that some controller answers."""
-    return re.search(r"\bis UP\b|\bUP\b", output) is not None
+    return re.search(r"\bUP\b", output) is not None
 
 
 def newest(reports: Sequence[tuple[str, Report]]) -> str | None:
