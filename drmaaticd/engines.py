@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine
 from drmaaticd.errors import ConfigurationError, Finding
+from drmaaticd.script import Script
 
 
 def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
@@ -43,6 +44,24 @@ def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
 def native_settings(config: Config) -> Mapping[str, str]:
     """The site's own templates of ``[drm.native]``."""
     return config.drm.native.model_dump(exclude_none=True)
+
+
+def script_findings(config: Config, scripts: Iterable[Script]) -> list[Finding]:
+    """What the configured DRM says against these scripts, where it can be asked before a job is sent.
+
+    Accounts and queues that groups bring along are tried too.
+    """
+    if config.drm.backend != "slurm":
+        return []
+    from drmaaticd.drm.slurmcheck import Wanted, findings
+
+    callers = {(group.account, group.queue): None for group in config.groups.values()}
+    wanted = [
+        Wanted(script.file, script.resources, script.array, account, queue)
+        for script in scripts
+        for account, queue in callers
+    ]
+    return list(dict.fromkeys(findings(wanted, native_settings(config), _file(config))))
 
 
 def environment_to_start_anew(config: Config) -> dict[str, str] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from drmaaticd.commands import lookup
 from drmaaticd.config import Config
-from drmaaticd.engines import environment_to_start_anew, make_engine
+from drmaaticd.engines import environment_to_start_anew, make_engine, script_findings
 from drmaaticd.errors import ConfigurationError, Finding
 from drmaaticd.scripts import Catalogue
 
@@ -97,11 +97,13 @@ def examine(path: Path | None) -> tuple[list[Finding], int, Config | None]:
     catalogue = Catalogue(scripts_dir)
     catalogue.load()
     findings.extend(catalogue.findings)
+    if config is not None:
+        findings.extend(script_findings(config, catalogue.all()))
     return findings, len(catalogue.all()), config
 
 
 def _engine_findings(config: Config) -> tuple[Finding, ...]:
-    """Why `serve` would not take this backend. The DRM itself is not asked."""
+    """Why `serve` would not take this backend."""
     try:
         make_engine(config)
     except ConfigurationError as error:

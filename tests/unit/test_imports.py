@@ -52,7 +52,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("launcher", "evidence runscript"),
     # The engines.
     ("drm", "drm.base errors evidence states"),
-    ("engines", "config drm drm.base errors"),
+    ("engines", "config drm drm.base errors script"),
     ("probe", "config drm.base engines errors launcher workspace"),
     # What moves tasks on.
     ("gate", ""),
