@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.figures import Figure, below, percentile
 from benchmarks.programs import Daemon
@@ -30,23 +31,29 @@ SHORTEST, STEP, STEPS = 0.05, 0.037, 11
 
 def endings(place: Path, scale: Scale) -> list[Figure]:
     """One job after the other: from the time that it wrote to the first answer that says `done`."""
-    delays = []
-    with Daemon(place / "daemon", SCRIPTS) as daemon, daemon.connect() as connection:
-        for number in range(scale.endings):
-            seconds = SHORTEST + STEP * (number % STEPS)
-            uuid = _post(connection, seconds)
-            seen = _wait(connection, uuid)
-            delays.append(seen - float((daemon.tasks / uuid / "end.txt").read_text(encoding="ascii")))
+    found = delays(place / "daemon", scale.endings)
     return [
         Figure(
             what="A job's end until the API says `done`",
-            value=median(delays),
-            shown=f"{median(delays):.3f} s",
+            value=median(found),
+            shown=f"{median(found):.3f} s",
             goal=GOAL,
-            note=f"median of {len(delays)} jobs; 95 of 100 within {percentile(delays, 0.95):.3f} s, "
-            f"all within {max(delays):.3f} s; asked every {POLL * 1000:g} ms",
+            note=f"median of {len(found)} jobs; 95 of 100 within {percentile(found, 0.95):.3f} s, "
+            f"all within {max(found):.3f} s; asked every {POLL * 1000:g} ms",
         )
     ]
+
+
+def delays(place: Path, count: int, **drm: Any) -> list[float]:
+    """From each job's last act to the answer that says `done`, in seconds; `drm` as for `Daemon`."""
+    found = []
+    with Daemon(place, SCRIPTS, **drm) as daemon, daemon.connect() as connection:
+        for number in range(count):
+            seconds = SHORTEST + STEP * (number % STEPS)
+            uuid = _post(connection, seconds)
+            seen = _wait(connection, uuid)
+            found.append(seen - float((daemon.tasks / uuid / "end.txt").read_text(encoding="ascii")))
+    return found
 
 
 def _post(connection: Connection, seconds: float) -> str:

@@ -10,7 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import bench_endings, bench_loop, bench_requests, bench_start, bench_store, bench_transfers
+from benchmarks import (
+    bench_endings,
+    bench_loop,
+    bench_requests,
+    bench_slurm,
+    bench_start,
+    bench_store,
+    bench_transfers,
+)
 from benchmarks.figures import Figure
 from benchmarks.machine import describe
 from benchmarks.page import write
@@ -28,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     **bench_endings.BENCHMARKS,
     **bench_loop.BENCHMARKS,
     **bench_store.BENCHMARKS,
+    **bench_slurm.BENCHMARKS,
 }
 
 

@@ -29,6 +29,9 @@ class Scale:
     loop_rounds: int
     loop_seconds: float
     """Of one round of watching the loop."""
+    slurm_rounds: int
+    slurm_live: int
+    slurm_endings: int
 
 
 FULL = Scale(
@@ -43,6 +46,9 @@ FULL = Scale(
     live=1000,
     loop_rounds=3,
     loop_seconds=15.0,
+    slurm_rounds=5,
+    slurm_live=2000,
+    slurm_endings=20,
 )
 
 QUICK = Scale(
@@ -57,4 +63,7 @@ QUICK = Scale(
     live=10,
     loop_rounds=1,
     loop_seconds=0.5,
+    slurm_rounds=1,
+    slurm_live=10,
+    slurm_endings=1,
 )

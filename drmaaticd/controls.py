@@ -123,7 +123,7 @@ class Controls:
                 if action is Action.TERMINATE:
                     await self._terminate(task)
                 else:
-                    await self._engine.control(task.job_id or "", action)
+                    await self._engine.control(task.job_id or "", action, uuid)
                     self._store.update(uuid, lambda known: known.changed(wanted=""))
                 await self._look(uuid, action)
                 return
@@ -147,7 +147,7 @@ class Controls:
         if known is None or known.final:
             return
         if known.job_id is not None:
-            await self._engine.control(known.job_id, Action.TERMINATE)
+            await self._engine.control(known.job_id, Action.TERMINATE, task.uuid)
         elif len(won) == len(indices) or known.attempt == 0:
             self._stopped(known)
         else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine
 from drmaaticd.drm.dialects import Dialect
 from drmaaticd.errors import ConfigurationError, Finding
+from drmaaticd.script import Script
 
 
 def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
@@ -36,31 +37,61 @@ def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
             native=native_settings(config),
             config_file=_file(config),
         )
-    raise _unsupported(
-        config, "backend", f"{drm.backend!r} is not part of this version; use 'local' or 'drmaa'"
-    )
+    from drmaaticd.drm.slurm import SlurmEngine
+
+    return SlurmEngine(native=native_settings(config), config_file=_file(config))
 
 
-def examine(config: Config) -> tuple[Dialect | None, list[Finding]]:
-    """What can be known of the backend without asking the DRM: all that is wrong, and how it is spoken to.
-
-    No dialect: every script can be expressed, or nothing is known of it.
-    """
+def findings(config: Config) -> list[Finding]:
+    """What is wrong with the backend, as far as that is known without asking the DRM."""
     try:
         make_engine(config)
-        if config.drm.backend != "drmaa":
-            return None, []
-        from drmaaticd.drm import library
-
-        drm = config.drm
-        return library.examine(_file(config), drm.library, drm.dialect, native_settings(config), os.environ)
+        return _dialect(config)[1] if config.drm.backend == "drmaa" else []
     except ConfigurationError as error:
-        return None, list(error.findings)
+        return list(error.findings)
+
+
+def _dialect(config: Config) -> tuple[Dialect, list[Finding]]:
+    from drmaaticd.drm import library
+
+    drm = config.drm
+    return library.examine(_file(config), drm.library, drm.dialect, native_settings(config), os.environ)
 
 
 def native_settings(config: Config) -> Mapping[str, str]:
     """The site's own templates of ``[drm.native]``."""
     return config.drm.native.model_dump(exclude_none=True)
+
+
+def script_findings(config: Config, scripts: Iterable[Script]) -> list[Finding]:
+    """What of these scripts the configured DRM cannot be told, or would refuse if it can be asked.
+
+    Accounts and queues that groups bring along are tried with Slurm. Raises `ConfigurationError` where
+    `findings` has some.
+    """
+    if config.drm.backend == "drmaa":
+        dialect = _dialect(config)[0]
+        return [finding for script in scripts for finding in _inexpressible(script, dialect, config)]
+    if config.drm.backend != "slurm":
+        return []
+    from drmaaticd.drm.slurmcheck import Wanted
+    from drmaaticd.drm.slurmcheck import findings as asked
+
+    callers = {(group.account, group.queue): None for group in config.groups.values()}
+    wanted = [
+        Wanted(script.file, script.resources, script.array, account, queue)
+        for script in scripts
+        for account, queue in callers
+    ]
+    return list(dict.fromkeys(asked(wanted, native_settings(config), _file(config))))
+
+
+def _inexpressible(script: Script, dialect: Dialect, config: Config) -> Iterator[Finding]:
+    """What of a script's demands the DRM cannot be told: its tasks would be rejected."""
+    for problem in dialect.problems(script.resources, native_settings(config), array=script.array):
+        key, colon, message = problem.partition(": ")
+        section = "array" if key == "array" else f"resources.{key}"
+        yield Finding(script.file, message if colon else problem, section if colon else "resources")
 
 
 def environment_to_start_anew(config: Config) -> dict[str, str] | None:

@@ -202,6 +202,10 @@ run() { (
 # redirected group of one subshell dash 0.5.12 forgets the subshell's own redirections.)
 run 2>/dev/null
 status=$?
+# A signal to the whole job may reach the command before it reaches this shell, which then waits for it.
+case $status in
+  129|130|138|140|143|152) [ -n "$caught" ] || sleep 1 ;;
+esac
 word=
 if [ -n "$prepares" ] && [ -e "$preparing" ]; then
   rm -f "$preparing"

@@ -93,6 +93,7 @@ class Submitter:
         self._wake = asyncio.Event()
         self._recovering: set[asyncio.Task[None]] = set()
         sync.on_final.append(self._advance_dependants)
+        sync.on_lost.append(lambda task: self._again(task.uuid))
 
     def add(self, task: Task) -> None:
         """Submit a durable task as soon as the tasks it depends on and the DRM allow."""

@@ -43,6 +43,9 @@ REFRESH_INTERVAL = 1.0
 #: Ended jobs that wait to be reaped from the DRM; no more are taken on (the DRM forgets them by itself).
 REAP_BACKLOG = 100_000
 
+#: Ended jobs that the DRM is asked about together; an engine may answer them all with one command.
+REAP_AT_ONCE = 200
+
 #: How often the DRM is asked about an ended job, the first pause in seconds, and how often it doubles.
 REAP_TRIES = 12
 FIRST_REAP_PAUSE = 0.5
@@ -73,7 +76,8 @@ class _Reaping:
 class Sync:
     """Keeps the store true. One instance; all methods run on the loop.
 
-    `on_final` is called with each task that has just ended.
+    `on_final` is called with each task that has just ended, `on_lost` with each whose job the DRM has
+    lost before it began.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Sync:
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
         self.on_final: list[Callable[[Task], None]] = []
+        self.on_lost: list[Callable[[Task], None]] = []
 
     # -- what others tell it ------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class Sync:
 
     async def sweep(self) -> None:
         """Ask the DRM about every job that it holds, as far as the time budget allows."""
-        ids: dict[str, Key] = {}
+        ids: dict[str, list[Key]] = {}
         for count, uuid in enumerate(tuple(self._with_drm), 1):
             if count % SLICE == 0:
                 await asyncio.sleep(0)
@@ -171,7 +176,8 @@ class Sync:
             if task is None or task.final or task.job_id is None:
                 self._with_drm.discard(uuid)
                 continue
-            ids.update(self._job_ids(task))
+            for job_id, key in self._job_ids(task).items():
+                ids.setdefault(job_id, []).append(key)
         if not ids:
             return
         try:
@@ -179,7 +185,7 @@ class Sync:
         except EngineError as error:
             log.info("the sweep got no answer: %s", error)
             return
-        await self._weigh({ids[job_id]: report for job_id, report in reports.items() if job_id in ids})
+        await self._weigh(_told(ids, reports))
 
     def _job_ids(self, task: Task) -> dict[str, Key]:
         """The DRM's ids of a task's jobs that have not ended."""
@@ -211,7 +217,7 @@ class Sync:
         """
         evidence = await self._read(keys)
         asked = set(ask)
-        questions: dict[str, Key] = {}
+        questions: dict[str, list[Key]] = {}
         for key, found in evidence.items():
             self._adopt(key[0], found)
             task = self._store.get(key[0])
@@ -219,7 +225,7 @@ class Sync:
                 continue
             if self._needs_the_drm(key, found, asked):
                 job_id = task.job_id if key[1] is None else self._engine.element(task.job_id, key[1])
-                questions[job_id] = key
+                questions.setdefault(job_id, []).append(key)
         reports: dict[Key, Report] = {}
         if questions:
             reports = await self._ask(questions)
@@ -232,13 +238,13 @@ class Sync:
             return key in asked
         return found.ending.provisional or (self._engine.endings_are_prompt and found.ending.status != 0)
 
-    async def _ask(self, questions: Mapping[str, Key]) -> dict[Key, Report]:
+    async def _ask(self, questions: Mapping[str, Sequence[Key]]) -> dict[Key, Report]:
         try:
             answers = await self._engine.states(list(questions), self._sweep_budget)
         except EngineError as error:
             log.info("the DRM did not answer: %s", error)
             return {}
-        return {questions[job_id]: report for job_id, report in answers.items() if job_id in questions}
+        return _told(questions, answers)
 
     async def _read(self, keys: Iterable[Key]) -> dict[Key, Evidence]:
         """What the launchers of these jobs left, read in a thread."""
@@ -287,8 +293,29 @@ class Sync:
             verdict = self._judge(task, index, evidence, report)
             if verdict is not None:
                 verdicts[index] = verdict
+        if any(verdict.resubmit for verdict in verdicts.values()):
+            whole = 1 if task.array is None else len(Array(**task.array).indices)
+            if len(verdicts) == whole and all(verdict.resubmit for verdict in verdicts.values()):
+                self._lose(task)
+                return
+            # Some of its members have begun: the others are as good as unknown.
+            again = {index: ground for index, ground in members.items() if verdicts[index].resubmit}
+            for index, (evidence, _) in again.items():
+                verdict = self._judge(task, index, evidence, Report(JobState.UNKNOWN))
+                verdicts[index] = verdict if verdict is not None else Verdict()
         if verdicts:
             self._apply(task, verdicts)
+
+    def _lose(self, task: Task) -> None:
+        """The DRM lost a task's job before it began: the task is as it was before its submission."""
+        log.warning("task %s: the cluster lost job %s and gave its id to another", task.uuid, task.job_id)
+        lost = self._store.update(
+            task.uuid,
+            lambda known: known.changed(state=State.RECEIVED, job_id=None, members="", detail=""),
+        )
+        self._forget(lost)
+        for listener in self.on_lost:
+            listener(lost)
 
     def _judge(
         self, task: Task, index: int | None, evidence: Evidence, report: Report | None
@@ -339,11 +366,14 @@ class Sync:
 
     def settled(self, task: Task) -> None:
         """A task has ended, here or elsewhere: forget what was kept for it and tell the others."""
+        self._forget(task)
+        for listener in self.on_final:
+            listener(task)
+
+    def _forget(self, task: Task) -> None:
         self._with_drm.discard(task.uuid)
         for key in [key for key in self._doubts if key[0] == task.uuid] if self._doubts else ():
             del self._doubts[key]
-        for listener in self.on_final:
-            listener(task)
 
     # -- letting the DRM forget -----------------------------------------------------------------
 
@@ -367,16 +397,22 @@ class Sync:
         """
         while True:
             while self._reap:
-                due, _, reaping = self._reap[0]
-                wait = due - time.monotonic()
+                wait = self._reap[0][0] - time.monotonic()
                 if wait > 0:
                     self._reap_ready.clear()
                     await self._sleep_until_reaping(wait)
                     continue
-                heapq.heappop(self._reap)
-                await self._reap_one(reaping)
+                await asyncio.gather(*(self._reap_one(reaping) for reaping in self._due(REAP_AT_ONCE)))
             self._reap_ready.clear()
             await self._reap_ready.wait()
+
+    def _due(self, most: int) -> list[_Reaping]:
+        """Take those off the line whose time has come, at most so many."""
+        now = time.monotonic()
+        due: list[_Reaping] = []
+        while self._reap and self._reap[0][0] <= now and len(due) < most:
+            due.append(heapq.heappop(self._reap)[2])
+        return due
 
     async def _sleep_until_reaping(self, seconds: float) -> None:
         """Sleep, but no longer than until another job is to be reaped."""
@@ -385,7 +421,7 @@ class Sync:
 
     async def _reap_one(self, reaping: _Reaping) -> None:
         try:
-            report = await self._engine.finished(reaping.job_id)
+            report = (await self._engine.finished(reaping.job_id)).about(reaping.uuid)
         except EngineError as error:
             log.debug("job %s is not reaped yet: %s", reaping.job_id, error)
             report = None
@@ -414,6 +450,11 @@ class Sync:
 
 
 NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)
+
+
+def _told(asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]) -> dict[Key, Report]:
+    """What the DRM said, by job: of an id that it gave twice, each job is told what is true of it."""
+    return {key: report.about(key[0]) for job_id, report in reports.items() for key in asked.get(job_id, ())}
 
 
 def _added(so_far: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:

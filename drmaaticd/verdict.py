@@ -52,6 +52,8 @@ class Verdict:
     doubt: str | None = None
     rerun: bool = False
     """The job was requeued by the DRM: its attempt number rises and it is live again."""
+    resubmit: bool = False
+    """The DRM lost the job before it began: the task is to be submitted again."""
 
 
 def judge(
@@ -88,6 +90,9 @@ def judge(
         return Verdict(started=evidence.started)
     if live:
         return _by_live_report(state, evidence, report, doubt, doubted)
+    if report.reassigned and not stop and evidence.claim is None and not evidence.cancelled:
+        # Should it have begun after all, its claim keeps the second one from running.
+        return Verdict(State.RECEIVED, resubmit=True)
     waited = doubted if doubt == _doubt(report) else 0.0
     if report.state is JobState.ENDED:
         return _by_bare_ending(evidence, report, waited, stop=stop, patience=patience)

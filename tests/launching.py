@@ -117,6 +117,8 @@ class Cluster:
     """What the engine's listener was told."""
     gives_notice: bool = True
     """Whether a job that is terminated gets a signal first, which its launcher can write down."""
+    limit_patience: float = PATIENCE
+    """Seconds after which a job with the shortest time limit has been ended."""
     ids: dict[str, str] = field(default_factory=dict)
     """Task → the id of its job, for those that fill the slots."""
 

@@ -12,16 +12,14 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 from drmaaticd import engines
 from drmaaticd.commands import lookup
 from drmaaticd.config import Config
-from drmaaticd.drm.dialects import Dialect
 from drmaaticd.engines import environment_to_start_anew
 from drmaaticd.errors import ConfigurationError, Finding
-from drmaaticd.scripts import Catalogue, Script
+from drmaaticd.scripts import Catalogue
 
 #: Where scripts are looked for if the configuration is too broken to say.
 SCRIPTS_BESIDE = "scripts.d"
@@ -90,12 +88,14 @@ def _start_anew(path: Path | None) -> None:
 
 def examine(path: Path | None) -> tuple[list[Finding], int, Config | None]:
     """All findings, the number of scripts that load, and the configuration if it can be used."""
-    config = dialect = None
+    config = None
+    serviceable = False
     findings: list[Finding] = []
     try:
         config = lookup.load(path)
         findings += config.warnings()
-        dialect, wrong = engines.examine(config)
+        wrong = engines.findings(config)
+        serviceable = not wrong
         findings += wrong
         scripts_dir = config.paths.scripts_dir
     except ConfigurationError as error:
@@ -111,19 +111,9 @@ def examine(path: Path | None) -> tuple[list[Finding], int, Config | None]:
     catalogue.load()
     findings += catalogue.findings
     scripts = catalogue.all()
-    if config is not None and dialect is not None:
-        for script in scripts:
-            findings += _inexpressible(script, dialect, config)
+    if config is not None and serviceable:
+        findings += engines.script_findings(config, scripts)
     return findings, len(scripts), config
-
-
-def _inexpressible(script: Script, dialect: Dialect, config: Config) -> Iterator[Finding]:
-    """What of a script's demands the DRM cannot be told: its tasks would be rejected."""
-    problems = dialect.problems(script.resources, engines.native_settings(config), array=script.array)
-    for problem in problems:
-        key, colon, message = problem.partition(": ")
-        section = "array" if key == "array" else f"resources.{key}"
-        yield Finding(script.file, message if colon else problem, section if colon else "resources")
 
 
 def summary(scripts: int, warnings: int) -> str:

@@ -103,6 +103,16 @@ class Report:
     killed: bool = False
     reason: str | None = None
     usage: Usage | None = None
+    task: str | None = None
+    """The UUID in the job's name, empty for a job that is no task's; None where the DRM does not tell."""
+    reassigned: bool = False
+    """The id belongs to another job now: the one that was meant is gone without a record."""
+
+    def about(self, task: str) -> Report:
+        """This, if it is about a job of the task; else that the task's job is gone."""
+        if self.task is None or self.task == task:
+            return self
+        return Report(JobState.UNKNOWN, reassigned=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +217,11 @@ class Engine(Protocol):
         Raises `PassingFault`.
         """
 
-    async def control(self, job_id: str, action: Action) -> None:
+    async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action. A job that has ended already is no error.
+
+        With `task`, nothing is done to a job of which the DRM says that it is another task's: ids are
+        used again.
 
         Raises `PassingFault` if it may be tried again, `Refused` if the job's state forbids it.
         """

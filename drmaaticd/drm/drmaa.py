@@ -382,7 +382,7 @@ class DrmaaEngine:
 
     # -- controlling ------------------------------------------------------------------------------
 
-    async def control(self, job_id: str, action: Action) -> None:
+    async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action. A job that has ended already is no error."""
         if not self.dialect.job_id.fullmatch(job_id):
             log.info("%s of %r, which is no job id of %s", action, job_id, self.dialect.title)

@@ -385,7 +385,7 @@ class LocalEngine:
 
     # -- controlling -------------------------------------------------------------------------------
 
-    async def control(self, job_id: str, action: Action) -> None:
+    async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action; a job that has ended or is unknown is no error. Raises `Refused`."""
         job, index = self._lookup(job_id)
         if job is None or job.report(index).state in (JobState.ENDED, JobState.UNKNOWN):

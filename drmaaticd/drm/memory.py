@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from drmaaticd.drm.base import (
@@ -70,9 +70,12 @@ class MemoryEngine:
 
     name = "memory"
 
-    def __init__(self, *, endings_are_prompt: bool = False, can_find: bool = False) -> None:
+    def __init__(
+        self, *, endings_are_prompt: bool = False, can_find: bool = False, tells_tasks: bool = False
+    ) -> None:
         self.endings_are_prompt = endings_are_prompt
         self.can_find = can_find
+        self.tells_tasks = tells_tasks
         self.listener: Callable[[str, int | None], None] = lambda task, index: None
         self.calls: list[tuple[str, str]] = []
         self.submitted: list[Job] = []
@@ -127,11 +130,13 @@ class MemoryEngine:
             self.jobs.pop(job_id, None)
         return self._answer(twist, report)
 
-    async def control(self, job_id: str, action: Action) -> None:
+    async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action on a job, or on all members of an array that have not ended."""
         twist = await self._called(f"control {action}", job_id)
         for member in self._arrays.get(job_id, [job_id]):
             known = self.jobs.get(member)
+            if known is not None and self.tells_tasks and task not in (None, known.job.task):
+                continue
             if known is not None and known.report.state in LIVE:
                 self._act(known, action)
         self._answer(twist, None)
@@ -239,7 +244,8 @@ class MemoryEngine:
         known = self.jobs.get(job_id)
         if known is None:
             return Report(JobState.UNKNOWN)
-        return known.lie or known.report
+        report = known.lie or known.report
+        return replace(report, task=known.job.task) if self.tells_tasks else report
 
     def _act(self, known: MemoryJob, action: Action) -> None:
         if action is Action.TERMINATE:

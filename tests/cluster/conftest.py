@@ -4,5 +4,7 @@ from __future__ import annotations
 
 import os
 
-#: The parts in `inside/` need the cell's environment, and run where it is set.
-collect_ignore_glob = ["test_gridengine.py"] if os.environ.get("DRM_CLUSTER") else ["inside/*"]
+#: The parts in `inside/` need the cluster's environment, and run where it is set.
+collect_ignore_glob = (
+    ["test_gridengine.py", "test_slurm.py"] if os.environ.get("DRM_CLUSTER") else ["inside/*"]
+)

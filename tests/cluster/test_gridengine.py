@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,17 @@ from pathlib import Path
 import pytest
 
 from drmaaticd.drm.library import STATIC_TLS, TUNABLES
-from tests.cluster.warden import SCRIPT, VARIABLE, Warden
+from tests.cluster.outside import ACCOUNT, HOME, ROOT, command, copy_tree, need_root
+from tests.cluster.warden import SCRIPTS, VARIABLE, Warden
 
-ROOT = Path(__file__).resolve().parents[2]
-ACCOUNT = os.environ.get("DRM_ACCOUNT", "drmtest")
-HOME = Path("/var/lib") / ACCOUNT
+SCRIPT = SCRIPTS["gridengine"]
 TREE = HOME / "tree"
 PARTS = [
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/cluster/inside").glob("test_*.py")),
+    *sorted(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests/cluster/inside").glob("test_*.py")
+        if "slurm" not in path.name
+    ),
     "tests/contract/test_engine.py",
 ]
 
@@ -34,38 +36,13 @@ CONTRACT_SLOTS = "2"
 #: Seconds for one part: restarts of the queue master take up to a minute each.
 PART_TIMEOUT = 1200
 
-#: Seconds for one test within.
-TEST_TIMEOUT = 400
-
-
-def why_not() -> str | None:
-    """Why there can be no Grid Engine here."""
-    if os.geteuid() != 0:
-        return "making a Grid Engine for the tests needs root"
-    if shutil.which("apt-get") is None:
-        return "tests/gridengine.sh installs Debian's packages, and this is no Debian"
-    return None
-
-
-def copy_tree() -> None:
-    """Give the account its own copy of what is tested: it may not be able to enter this tree's folders."""
-    shutil.rmtree(TREE, ignore_errors=True)
-    for name in ("drmaaticd", "tests"):
-        shutil.copytree(ROOT / name, TREE / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", TREE)
-    subprocess.run(["chmod", "-R", "u+rwX,go+rX", str(TREE)], check=True)
-
 
 @pytest.fixture(scope="module")
 def warden() -> Iterator[Path]:
     """A running cell, and root's ear for what the tests want done to it."""
-    missing = why_not()
-    if missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must test the real Grid Engine, but {missing}")
-        pytest.skip(f"NOT TESTED on a real Grid Engine: {missing}")
+    need_root("Grid Engine")
     subprocess.run(["/bin/sh", str(SCRIPT), "start"], check=True, timeout=500)
-    copy_tree()
+    copy_tree(TREE)
     path = HOME / "warden.sock"
     listening = Warden(path, pwd.getpwnam(ACCOUNT).pw_uid)
     try:
@@ -82,27 +59,8 @@ def test_on_a_real_grid_engine(warden: Path, part: str) -> None:
     subprocess.run(
         ["/bin/sh", str(SCRIPT), "start"], check=True, timeout=200, env={**os.environ, "DRM_SLOTS": slots}
     )
-    command = [
-        "/bin/sh",
-        str(SCRIPT),
-        "as",
-        f"{TUNABLES}={STATIC_TLS}",
-        str(HOME / "venv/bin/python"),
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "--durations=15",
-        "-o",
-        f"timeout={TEST_TIMEOUT}",
-        f"--rootdir={TREE}",
-        f"--config-file={TREE / 'pyproject.toml'}",
-        "--basetemp",
-        str(HOME / f"tmp-{Path(part).stem}"),
-        str(TREE / part),
-    ]
     done = subprocess.run(
-        command,
+        command(SCRIPT, TREE, part, variables=[f"{TUNABLES}={STATIC_TLS}"]),
         env={**os.environ, VARIABLE: str(warden)},
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""What a test under an ordinary account may ask root to do to the Grid Engine that it runs on.
+"""What a test under an ordinary account may ask root to do to the cluster that it runs on.
 
 `Warden` is root's side: it answers on a socket in a folder of the account. `ask` is the test's.
 Nothing but the listed requests is carried out.
@@ -16,7 +16,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[1] / "gridengine.sh"
+TESTS = Path(__file__).resolve().parents[1]
+
+#: By the name of the cluster: the script that makes it and does what is asked.
+SCRIPTS = {name: TESTS / f"{name}.sh" for name in ("gridengine", "slurm")}
 
 #: Names the socket to the tests.
 VARIABLE = "DRM_CONTROL"
@@ -24,22 +27,44 @@ VARIABLE = "DRM_CONTROL"
 #: Seconds that a request may take: starting a master waits for it.
 PATIENCE = 100
 
-_JOB = re.compile(r"[1-9]\d*(\.[1-9]\d*)?")
+_JOB = re.compile(r"[1-9]\d*([._][1-9]\d*)?")
+_ACCOUNT = os.environ.get("DRM_ACCOUNT", "drmtest")
 
-#: Request → the script's arguments; a request for a job is followed by its id.
-_REQUESTS: dict[str, tuple[str, ...]] = {
-    "kill-master": ("kill-master",),
-    "start-master": ("start-master",),
-    "freeze-master": ("freeze-master",),
-    "thaw-master": ("thaw-master",),
-    "rouse": ("rouse",),
-    "start": ("start",),
-    "disable": ("manage", "qmod", "-d", "all.q"),
-    "enable": ("manage", "qmod", "-e", "all.q"),
-    "requeue": ("manage", "qmod", "-rj"),
-    "delete": ("manage", "qdel"),
-    "delete-all": ("manage", "qdel", "-u", os.environ.get("DRM_ACCOUNT", "drmtest")),
-    "clear": ("manage", "qmod", "-cj"),
+#: By cluster: request → the script's arguments; a request for a job is followed by its id.
+_REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "gridengine": {
+        "kill-master": ("kill-master",),
+        "start-master": ("start-master",),
+        "freeze-master": ("freeze-master",),
+        "thaw-master": ("thaw-master",),
+        "rouse": ("rouse",),
+        "start": ("start",),
+        "disable": ("manage", "qmod", "-d", "all.q"),
+        "enable": ("manage", "qmod", "-e", "all.q"),
+        "requeue": ("manage", "qmod", "-rj"),
+        "delete": ("manage", "qdel"),
+        "delete-all": ("manage", "qdel", "-u", _ACCOUNT),
+        "clear": ("manage", "qmod", "-cj"),
+    },
+    "slurm": {
+        "kill-master": ("stop-controller",),
+        "crash-master": ("kill-controller",),
+        "start-master": ("start-controller",),
+        "freeze-master": ("freeze-controller",),
+        "thaw-master": ("thaw-controller",),
+        "keep-state": ("keep-state",),
+        "lose-state": ("lose-state",),
+        "rouse": ("start",),
+        "start": ("start",),
+        "disable": ("partitions", "down"),
+        "enable": ("partitions", "up"),
+        "requeue": ("manage", "scontrol", "requeue"),
+        "delete": ("manage", "scancel"),
+        "delete-all": ("manage", "scancel", f"--user={_ACCOUNT}"),
+        "drain-node": ("node", "drain"),
+        "fail-node": ("node", "down"),
+        "resume-node": ("node", "resume"),
+    },
 }
 
 
@@ -58,7 +83,9 @@ def ask(request: str, job: str = "") -> str:
 class Warden:
     """Answers requests, one at a time, in a thread of its own."""
 
-    def __init__(self, path: Path, uid: int) -> None:
+    def __init__(self, path: Path, uid: int, cluster: str = "gridengine") -> None:
+        self._script = SCRIPTS[cluster]
+        self._requests = _REQUESTS[cluster]
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(path))
@@ -88,14 +115,13 @@ class Warden:
             except OSError:
                 return
 
-    @staticmethod
-    def _carry_out(request: str) -> str:
+    def _carry_out(self, request: str) -> str:
         name, _, job = request.partition(" ")
-        if name not in _REQUESTS or (job and not _JOB.fullmatch(job)):
+        if name not in self._requests or (job and not _JOB.fullmatch(job)):
             return f"no such request: {request!r}"
-        arguments = [*_REQUESTS[name], *([job] if job else [])]
+        arguments = [*self._requests[name], *([job] if job else [])]
         done = subprocess.run(
-            ["/bin/sh", str(SCRIPT), *arguments],
+            ["/bin/sh", str(self._script), *arguments],
             capture_output=True,
             text=True,
             timeout=PATIENCE,

@@ -11,6 +11,7 @@ import pytest
 
 from drmaaticd.drm.drmaa import DrmaaEngine
 from drmaaticd.drm.local import LocalEngine
+from drmaaticd.drm.slurm import SlurmEngine
 from tests.launching import Cluster, Place, end_all
 
 #: Within the account of a test cell (`tests/cluster/`) its engine is tested, elsewhere the embedded one.
@@ -39,8 +40,26 @@ def gridengine(tmp_path: Path, place: Place) -> Iterator[Cluster]:
     ask("delete-all")
 
 
+def slurm(tmp_path: Path, place: Place) -> Iterator[Cluster]:
+    """The cluster of `tests/slurm.sh`: a partition that runs two jobs at a time. It knows minutes only."""
+    partition = os.environ.get("DRM_PARTITION", "pair")
+    made = Cluster(
+        place,
+        lambda: SlurmEngine(native={"always": f"--partition={partition}"}),
+        slots=2,
+        limit_patience=150.0,
+    )
+
+    async def clean_up() -> None:
+        async with made.engine() as engine:
+            await end_all(engine, place)
+
+    yield made
+    asyncio.run(clean_up())
+
+
 @pytest.fixture(params=ENGINES)
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
     """Each engine in turn."""
-    makers = {"local": local, "gridengine": gridengine}
+    makers = {"local": local, "gridengine": gridengine, "slurm": slurm}
     yield from makers[request.param](tmp_path, Place(tmp_path / "tasks"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from drmaaticd.drm.base import Action, Array, Engine, Found, JobState, Refused, Report
-from tests.launching import Cluster, in_loop, until
+from tests.launching import PATIENCE, Cluster, in_loop, until
 
 WAITING = "while [ ! -e go ]; do sleep 0.02; done"
 
@@ -21,11 +21,11 @@ async def report(engine: Engine, job_id: str) -> Report:
     return (await engine.states([job_id], 5.0))[job_id]
 
 
-async def until_state(engine: Engine, job_id: str, wanted: JobState) -> None:
+async def until_state(engine: Engine, job_id: str, wanted: JobState, patience: float = PATIENCE) -> None:
     async def there() -> bool:
         return await state(engine, job_id) is wanted
 
-    await until(there, f"{job_id} is {wanted}")
+    await until(there, f"{job_id} is {wanted}", patience)
 
 
 async def until_gone(engine: Engine, job_id: str) -> None:
@@ -217,7 +217,7 @@ async def test_a_suspended_job_is_terminated(cluster: Cluster) -> None:
 async def test_the_time_limit_ends_a_job_with_a_reason(cluster: Cluster) -> None:
     async with cluster.engine() as engine:
         job_id = await engine.submit(cluster.place.job("sleep 600", limit=1))
-        await until_state(engine, job_id, JobState.ENDED)
+        await until_state(engine, job_id, JobState.ENDED, cluster.limit_patience)
         said = await report(engine, job_id)
         assert said.killed
         assert said.reason is not None

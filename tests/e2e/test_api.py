@@ -16,7 +16,7 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.daemon import Daemon, daemon, wait_until
+from tests.e2e.daemon import PATIENCE, Daemon, daemon, wait_until
 
 FASTA = b">a\nACGT\n>b\nGGCC\n"
 
@@ -85,6 +85,12 @@ def slots() -> int:
 
 
 @pytest.fixture(scope="module")
+def limit_patience() -> float:
+    """Seconds after which a job with a short time limit has been ended."""
+    return PATIENCE
+
+
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("api")
     with daemon(folder, start=False, drm={"slots": SLOTS}) as running:
@@ -116,22 +122,24 @@ def get(service: Daemon, path: str, **arguments: Any) -> requests.Response:
     return requests.get(f"{service.url}{path}", timeout=30, allow_redirects=False, **arguments)
 
 
-def ended(service: Daemon, name: str) -> dict[str, Any]:
+def ended(service: Daemon, name: str, patience: float = PATIENCE) -> dict[str, Any]:
     """The task, once it has ended."""
 
     def look() -> dict[str, Any] | None:
         task: dict[str, Any] = get(service, f"/task/{name}").json()
         return task if task["state"] in ("done", "failed", "stopped", "rejected") else None
 
-    task: dict[str, Any] = wait_until(look, f"task {name} to end")
+    task: dict[str, Any] = wait_until(look, f"task {name} to end", patience)
     return task
 
 
-def run(service: Daemon, fields: dict[str, Any], files: Any = None) -> dict[str, Any]:
+def run(
+    service: Daemon, fields: dict[str, Any], files: Any = None, patience: float = PATIENCE
+) -> dict[str, Any]:
     """Submit and wait for the end."""
     answer = post(service, fields, files)
     assert answer.status_code == 201, answer.text
-    return ended(service, answer.json()["uuid"])
+    return ended(service, answer.json()["uuid"], patience)
 
 
 def problem(answer: requests.Response, status: int) -> dict[str, Any]:
@@ -259,8 +267,8 @@ def test_a_task_list_of_the_anonymous_is_what_they_name(service: Daemon) -> None
     assert get(service, f"/task/?ids={ids}&state=failed").json()["count"] == 0
 
 
-def test_a_time_limit_ends_a_task_and_says_so(service: Daemon) -> None:
-    task = run(service, {"task_name": "limited"})
+def test_a_time_limit_ends_a_task_and_says_so(service: Daemon, limit_patience: float) -> None:
+    task = run(service, {"task_name": "limited"}, patience=limit_patience)
     assert task["state"] == "failed"
     assert "time limit" in task["detail"].lower()
 

@@ -51,8 +51,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("runscript", ""),
     ("launcher", "evidence runscript"),
     # The engines.
-    ("drm", "drm.base errors states"),
-    ("engines", "config drm drm.base errors"),
+    ("drm", "drm.base errors evidence states"),
+    ("engines", "config drm drm.base errors script"),
     ("probe", "config drm.base engines errors launcher workspace"),
     # What moves tasks on.
     ("gate", ""),

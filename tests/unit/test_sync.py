@@ -572,3 +572,92 @@ async def test_a_lie_about_a_running_job_is_a_doubt_not_an_ending(house: Callabl
             for _ in range(3):
                 await h.sync.sweep()
             assert h.state(uuid) is State.RUNNING
+
+
+# -- ids that a DRM gives twice
+
+
+@pytest.mark.logs("the cluster lost job 1 and gave its id to another")
+@over
+async def test_a_lost_job_whose_id_another_got_is_submitted_again(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True)) as h:
+        lost = await h.add()
+        assert await h.submitted(lost) == "1"
+        await h.sweeps(lost, State.QUEUED_ACTIVE)
+        h.engine.use_ids_again()
+        other = await h.add()
+        assert await h.submitted(other) == "1"
+        await h.sync.sweep()
+        assert await h.submitted(lost) == "2"
+        await h.sweeps(other, State.QUEUED_ACTIVE)
+        for uuid, job_id in ((other, "1"), (lost, "2")):
+            assert await h.run(uuid, job_id) == 0
+            assert (await h.passes(uuid, State.DONE)).exit_status == 0
+
+
+@over
+async def test_what_had_begun_is_not_submitted_again(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True), ending_grace=1e6) as h:
+        begun = await h.add("until [ -e go ]; do sleep 0.02; done")
+        running = asyncio.create_task(h.run(begun, await h.submitted(begun)))
+        await h.passes(begun, State.RUNNING)
+        h.engine.use_ids_again()
+        other = await h.add()
+        assert await h.submitted(other) == "1"
+        for _ in range(3):
+            await h.sync.sweep()
+        assert h.state(begun) is State.RUNNING
+        assert h.state(other) is State.QUEUED_ACTIVE
+        (h.workspace.folder(begun) / "go").touch()
+        assert await running == 0
+        await h.passes(begun, State.DONE)
+        assert len(h.engine.submitted) == 2
+
+
+@over
+async def test_a_stop_does_not_meet_the_job_that_has_the_id_now(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True)) as h:
+        lost = await h.add()
+        await h.submitted(lost)
+        h.engine.use_ids_again()
+        other = await h.add()
+        assert await h.submitted(other) == "1"
+        h.store.update(lost, lambda task: task.changed(stop=True))
+        h.controls.request(lost)
+        await h.sweeps(lost, State.STOPPED)
+        assert h.engine.jobs["1"].report.state is JobState.QUEUED
+        assert h.state(other) is not State.STOPPED
+
+
+@pytest.mark.logs("the cluster lost job 1 and gave its id to another")
+@over
+async def test_a_lost_array_is_submitted_again_as_long_as_none_of_it_began(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True), ending_grace=1e6) as h:
+        array = {"begin": 1, "end": 2, "step": 1}
+        lost, begun = await h.add(array=array), await h.add(array=array)
+        assert [await h.submitted(uuid) for uuid in (lost, begun)] == ["1", "2"]
+        await h.run(begun, "2", SGE_TASK_ID="1")
+        h.engine.use_ids_again()
+        others = [await h.add(array=array) for _ in range(2)]
+        assert [await h.submitted(uuid) for uuid in others] == ["1", "2"]
+        await h.sync.spool_pass()
+        await h.sync.sweep()
+        assert await h.submitted(lost) == "3"
+        assert h.get(begun).job_id == "2"
+        assert h.get(begun).members == "dq"
+
+
+@over
+async def test_what_another_job_used_is_not_this_ones(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True)) as h:
+        uuid = await h.add()
+        job_id = await h.submitted(uuid)
+        h.engine.use_ids_again()
+        other = await h.add()
+        assert await h.submitted(other) == job_id
+        h.engine.end(job_id, usage=Usage(max_rss_bytes=12345))
+        await h.run(uuid, job_id)
+        await h.passes(uuid, State.DONE)
+        await until(lambda: ("finished", job_id) in h.engine.calls, "the reaping")
+        await asyncio.sleep(0)
+        assert "max_rss_bytes" not in h.get(uuid).usage

@@ -255,3 +255,29 @@ def test_an_array_is_live_while_a_member_is_and_failed_if_one_failed(members: li
 
 def test_live_states_are_those_that_are_not_final() -> None:
     assert {state for state in State if not state.final} == LIVE
+
+
+# -- an id that belongs to another job now
+
+REASSIGNED = Report(JobState.RUNNING, task="another").about("this")
+
+
+@pytest.mark.parametrize("state", sorted(LIVE))
+def test_a_job_that_was_lost_before_it_began_is_submitted_again(state: State) -> None:
+    verdict = decide(NOTHING, REASSIGNED, state=state)
+    assert (verdict.state, verdict.resubmit) == (State.RECEIVED, True)
+
+
+def test_a_job_that_was_lost_later_is_unknown() -> None:
+    assert decide(CLAIMED, REASSIGNED) == decide(CLAIMED, UNKNOWN)
+    assert decide(ended(3), REASSIGNED) == decide(ended(3), UNKNOWN)
+    cancelled = replace(NOTHING, cancelled=True)
+    assert decide(cancelled, REASSIGNED, stop=True).state is State.STOPPED
+    assert not decide(NOTHING, REASSIGNED, stop=True).resubmit
+
+
+def test_whose_job_a_report_is_about() -> None:
+    assert RUNNING.about("any") is RUNNING  # the DRM does not tell
+    mine = replace(RUNNING, task="mine")
+    assert mine.about("mine") is mine
+    assert mine.about("other") == Report(JobState.UNKNOWN, reassigned=True)

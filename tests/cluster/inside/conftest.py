@@ -1,4 +1,4 @@
-"""The cell that the tests in this folder run on."""
+"""The cluster that the tests in this folder run on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.inside.cells import Cell
+from tests.cluster.inside.daemons import CLUSTER, NAP, Cluster, on_cell
 from tests.cluster.warden import ask
+
+if CLUSTER != "slurm":
+    collect_ignore_glob = ["test_slurm_*"]
 
 
 @pytest.fixture
@@ -18,3 +22,18 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
     yield made
     for job_id in made.submitted:
         ask("delete", job_id)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with on_cell(tmp_path) as service:
+        service.script("nap", NAP)
+        service.script("again", "rerunnable = true\n" + NAP)
+        service.start()
+        made = Cluster(service, tmp_path)
+        try:
+            yield made
+        finally:
+            ask("start")
+            ask("enable")
+            ask("delete-all")

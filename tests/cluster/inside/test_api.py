@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.inside.daemons import on_cell
+from tests.cluster.inside.daemons import LIMIT_PATIENCE, on_cell
 from tests.e2e.daemon import Daemon
 from tests.e2e.test_api import *  # noqa: F403  # every test in it is collected here again
 from tests.e2e.test_api import drop_scripts
@@ -16,6 +16,11 @@ from tests.e2e.test_api import drop_scripts
 def slots() -> int:
     """The slots of the cell's queue."""
     return 8
+
+
+@pytest.fixture(scope="module")
+def limit_patience() -> float:
+    return LIMIT_PATIENCE
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,129 @@
+"""The API's tests, the faults, and the engines' contract, on a real one-node Slurm without accounting.
+
+Each part runs in a pytest of its own under the ordinary account, as in `test_gridengine`. What leaves
+the controller alone runs at the same time, each part in a partition of its own: time limits take Slurm
+a minute and a half.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.outside import ACCOUNT, HOME, command, copy_tree, need_root
+from tests.cluster.warden import SCRIPTS, VARIABLE, Warden
+
+SCRIPT = SCRIPTS["slurm"]
+TREE = HOME / "tree-slurm"
+API = "tests/cluster/inside/test_api.py"
+CONTRACT = "tests/contract/test_engine.py"
+
+#: Seconds for one part.
+PART_TIMEOUT = 600
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of tests, or some of them, and the partition of their jobs."""
+
+    name: str
+    file: str
+    partition: str
+    only: str
+
+
+TOGETHER = (
+    Part("contract", CONTRACT, "pair", "not time_limit"),
+    Part("api", API, "eight", "not time_limit"),
+    Part("contract-limit", CONTRACT, "main", "time_limit"),
+    Part("api-limit", API, "main", "time_limit"),
+)
+ALONE = (
+    Part("daemon-faults", "tests/cluster/inside/test_daemon_faults.py", "eight", ""),
+    Part("slurm-faults", "tests/cluster/inside/test_slurm_faults.py", "eight", ""),
+)
+
+
+@pytest.fixture(scope="module")
+def warden() -> Iterator[Path]:
+    """A running Slurm, and root's ear for what the tests want done to it."""
+    need_root("Slurm")
+    subprocess.run(["/bin/sh", str(SCRIPT), "start"], check=True, timeout=500)
+    copy_tree(TREE)
+    path = HOME / "warden-slurm.sock"
+    listening = Warden(path, pwd.getpwnam(ACCOUNT).pw_uid, "slurm")
+    try:
+        yield path
+    finally:
+        listening.close()
+
+
+def start(part: Part, socket: Path, output: Path) -> subprocess.Popen[bytes]:
+    """Start a part; what it prints goes to a file."""
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            command(
+                SCRIPT,
+                TREE,
+                part.file,
+                variables=[f"DRM_PARTITION={part.partition}"],
+                options=["-k", part.only] if part.only else [],
+                name=f"slurm-{part.name}",
+            ),
+            env={**os.environ, VARIABLE: str(socket)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@pytest.fixture(scope="module")
+def together(
+    warden: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, tuple[subprocess.Popen[bytes], Path]]]:
+    """The parts that run at the same time, by name, with the files of what they print."""
+    folder = tmp_path_factory.mktemp("output")
+    running = {part.name: (start(part, warden, folder / part.name), folder / part.name) for part in TOGETHER}
+    yield running
+    for process, _ in running.values():
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def finish(process: subprocess.Popen[bytes], output: Path) -> None:
+    """Wait for a part, and show what it printed."""
+    status = process.wait(PART_TIMEOUT)
+    text = output.read_text(errors="replace")
+    print(text)
+    assert status == 0, text[-20000:]
+
+
+@pytest.mark.timeout(PART_TIMEOUT + 500)
+@pytest.mark.parametrize("part", TOGETHER, ids=lambda part: part.name)
+def test_on_a_real_slurm(together: dict[str, tuple[subprocess.Popen[bytes], Path]], part: Part) -> None:
+    finish(*together[part.name])
+
+
+@pytest.mark.timeout(PART_TIMEOUT + 500)
+@pytest.mark.parametrize("part", ALONE, ids=lambda part: part.name)
+def test_faults_of_a_real_slurm(
+    warden: Path,
+    together: dict[str, tuple[subprocess.Popen[bytes], Path]],
+    part: Part,
+    tmp_path: Path,
+) -> None:
+    for process, _ in together.values():
+        process.wait(PART_TIMEOUT)
+    process = start(part, warden, tmp_path / "output")
+    try:
+        finish(process, tmp_path / "output")
+    finally:
+        process.kill()
+        process.wait()
