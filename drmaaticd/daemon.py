@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -19,6 +20,8 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
+from drmaaticd.auth.accounts import Accounts
+from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
@@ -40,6 +43,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at ``scripts.d``.
 SCRIPTS_INTERVAL = 2.0
+
+#: Seconds between two times of forgetting expired tokens and full accounts of credit.
+ACCOUNTS_INTERVAL = 600.0
 
 #: Seconds that requests under way are given when the daemon is told to stop.
 DRAIN_SECONDS = 20.0
@@ -150,6 +156,10 @@ class Daemon:
             store=store, workspace=workspace, files=files, config=config
         )
         sync.on_final += [controls.forget, housekeeping.settled]
+        keys = await files.run(KeyRing.open, config.paths.state_dir, time.time())
+        self._accounts = accounts = Accounts(config=config, store=store, keys=keys, files=files)
+        self._cleanup(accounts.close)
+        sync.on_final.append(accounts.settled)
         self._intake = intake = Intake(
             config=config,
             catalogue=self._catalogue,
@@ -158,6 +168,7 @@ class Daemon:
             files=files,
             changes=changes,
             submitter=submitter,
+            accounts=accounts,
         )
         service = Service(
             config=config,
@@ -170,6 +181,7 @@ class Daemon:
             intake=intake,
             controls=controls,
             housekeeping=housekeeping,
+            accounts=accounts,
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets
@@ -193,6 +205,7 @@ class Daemon:
         self._handle_signals()
         self._run("submissions", self._submitter.run_forever())
         self._run("reaping", self._sync.reap_forever())
+        self._accounts.recover()
         await self._submitter.recover()
         self._controls.recover()
         self._run("housekeeping", self._housekeeping.run_forever())
@@ -201,6 +214,7 @@ class Daemon:
             Timer("the spool pass", drm.sync_interval, self._sync.spool_pass),
             Timer("the sweep", drm.sweep_interval, self._sync.sweep),
             Timer("the look at scripts.d", SCRIPTS_INTERVAL, self._poll_scripts),
+            Timer("the pruning of accounts", ACCOUNTS_INTERVAL, self._prune_accounts),
         ]
         for timer in self._timers:
             timer.start()
@@ -248,6 +262,9 @@ class Daemon:
         task = asyncio.get_running_loop().create_task(self._load_scripts())
         task.add_done_callback(lambda _: self._notifier.ready())
         self._background.append(task)
+
+    async def _prune_accounts(self) -> None:
+        self._accounts.prune()
 
     async def _poll_scripts(self) -> None:
         if await self._files.run(self._catalogue.changed):
