@@ -167,8 +167,7 @@ class _Handler(RequestHandler):
                 return
 
     async def _slow(self) -> None:
-        while not self.provider.release.is_set():
-            await asyncio.sleep(0.02)
+        await asyncio.get_running_loop().run_in_executor(None, self.provider.release.wait)
 
     async def _cut_off(self) -> None:
         self.set_header("Content-Length", "1000")
