@@ -159,7 +159,7 @@ class Accounts:
             audit.record(
                 "token.refused",
                 address=address,
-                name=name[: users.MAX_NAME],
+                claimed=name[: users.MAX_NAME],
                 reason=error.detail or error.title,
             )
             raise
