@@ -7,8 +7,7 @@ error of `errors`. Blocking file work goes through the file gate; the DRM is nev
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -383,13 +382,19 @@ class Service:
 
     def _usable(self, caller: Caller, uuid: str) -> Task:
         self.check_open(caller)
-        with _noting_refusals(caller, uuid):
+        try:
             return self._intake.usable_task(caller, uuid)
+        except Forbidden:
+            _audit("permission.refused", caller, uuid)
+            raise
 
     def _readable(self, caller: Caller, uuid: str) -> Task:
         task = self._known(caller, uuid)
-        with _noting_refusals(caller, uuid):
+        try:
             caller.check_may_read_files(task)
+        except Forbidden:
+            _audit("permission.refused", caller, uuid)
+            raise
         return task
 
     def _below(self, uuid: str) -> list[str]:
@@ -401,15 +406,6 @@ class Service:
 
 def _audit(event: str, caller: Caller, uuid: str) -> None:
     audit.record(event, user=caller.user, address=caller.address, task=uuid)
-
-
-@contextmanager
-def _noting_refusals(caller: Caller, uuid: str) -> Iterator[None]:
-    try:
-        yield
-    except Forbidden:
-        _audit("permission.refused", caller, uuid)
-        raise
 
 
 def _ended(task: Task) -> bool:

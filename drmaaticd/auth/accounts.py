@@ -124,8 +124,11 @@ class Accounts:
         )
 
     def _count(self, caller: Caller, key: str, rate: float) -> None:
-        with _audited(caller, "rate"):
+        try:
             self._rates.take(key, rate)
+        except TooManyRequests:
+            _stopped(caller, "rate")
+            raise
 
     def group_of(self, caller: Caller) -> Group:
         """The group that a caller is in."""
@@ -379,5 +382,9 @@ def _audited(caller: Caller, limit: str) -> Iterator[None]:
     try:
         yield
     except TooManyRequests:
-        audit.record("limit.hit", user=caller.user, address=caller.address, limit=limit)
+        _stopped(caller, limit)
         raise
+
+
+def _stopped(caller: Caller, limit: str) -> None:
+    audit.record("limit.hit", user=caller.user, address=caller.address, limit=limit)

@@ -67,7 +67,7 @@ class Users:
         document = {
             name: value
             for name in User.__dataclass_fields__
-            if (value := getattr(user, name)) not in (None, "", False)
+            if (value := getattr(user, name)) is not None and value is not False and value != ""
         }
         self._table.put(user.key, document)
 
