@@ -214,7 +214,7 @@ class Daemon:
             Timer("the spool pass", drm.sync_interval, self._sync.spool_pass),
             Timer("the sweep", drm.sweep_interval, self._sync.sweep),
             Timer("the look at scripts.d", SCRIPTS_INTERVAL, self._poll_scripts),
-            Timer("the pruning of accounts", ACCOUNTS_INTERVAL, self._prune_accounts),
+            Timer("the pruning of accounts", ACCOUNTS_INTERVAL, self._accounts.prune),
         ]
         for timer in self._timers:
             timer.start()
@@ -262,9 +262,6 @@ class Daemon:
         task = asyncio.get_running_loop().create_task(self._load_scripts())
         task.add_done_callback(lambda _: self._notifier.ready())
         self._background.append(task)
-
-    async def _prune_accounts(self) -> None:
-        self._accounts.prune()
 
     async def _poll_scripts(self) -> None:
         if await self._files.run(self._catalogue.changed):

@@ -6,6 +6,7 @@ Methods run on the loop.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import math
 import time
@@ -65,6 +66,7 @@ class Accounts:
         self._now = now
         self._tokens = Tokens(store, keys, now)
         self._users = Users(store, config.groups, config.auth.providers)
+        self._rotating = asyncio.Lock()
         self._rates = Rates(clock)
         self._credit = Credit(store, now)
         self._providers = providers.Providers(clock)
@@ -252,10 +254,10 @@ class Accounts:
         user = self._users.get(key)
         return self._config.groups[ANONYMOUS_GROUP] if user is None else self._users.group(user.group)[1]
 
-    def prune(self) -> None:
+    async def prune(self) -> None:
         """Forget expired tokens and full accounts of credit."""
-        self._tokens.prune()
-        self._credit.prune(self._group_of_payer)
+        await self._tokens.prune()
+        await self._credit.prune(self._group_of_payer)
 
     # -- for administrators ----------------------------------------------------------------------
 
@@ -366,9 +368,10 @@ class Accounts:
         """
         if overlap is not None and not 0 <= overlap <= LIFETIMES[1]:
             raise InvalidInput("The overlap must be a time from 0 s on.")
-        now = self._now()
-        until = self._tokens.last_expiry() if overlap is None else now + overlap
-        await self._files.run(self._keys.rotate, until, now)
+        async with self._rotating:
+            now = self._now()
+            until = self._tokens.last_expiry() if overlap is None else now + overlap
+            await self._files.run(self._keys.rotate, until, now)
         audit.record("key.rotated", kid=self._keys.current.kid, by=by)
         shown: JSON = {"kid": self._keys.current.kid, "keys": len(self._keys)}
         if len(self._keys) > 1:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
 from drmaaticd.errors import TooManyRequests
 from drmaaticd.settings import Group
 from drmaaticd.store import Store
+
+#: Accounts looked at before the loop is given back for a moment.
+SLICE = 200
 
 #: What is closer to a whole number than this is taken for it: sums of parts are never exact.
 EXACT = 1e-6
@@ -66,9 +70,11 @@ class Credit:
             amount = min(float(group.cpu_credit_max), self.available(key, group) + cost)
             self._table.put(key, {"amount": amount, "at": self._now()}, revocable=False)
 
-    def prune(self, group_of: Callable[[str], Group]) -> None:
+    async def prune(self, group_of: Callable[[str], Group]) -> None:
         """Forget the accounts that are full. Stands."""
-        for key, _ in self._table.items():
+        for count, (key, _) in enumerate(self._table.items(), 1):
             group = group_of(key)
             if self.available(key, group) >= group.cpu_credit_max:
                 self._table.delete(key, revocable=False)
+            if count % SLICE == 0:
+                await asyncio.sleep(0)

@@ -6,6 +6,7 @@ revocation holds at once and after a restart, and no record outlives its token.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
@@ -25,6 +26,9 @@ REQUIRED = ("iss", "sub", "aud", "iat", "exp", "jti")
 
 #: Characters of the longest text that is looked at as a token.
 MAX_TOKEN = 4096
+
+#: Records looked at before the loop is given back for a moment.
+SLICE = 200
 
 #: Verified tokens that are remembered, so that their signature is not computed again.
 REMEMBERED = 4096
@@ -147,9 +151,11 @@ class Tokens:
             default=self._now(),
         )
 
-    def prune(self) -> None:
+    async def prune(self) -> None:
         """Forget what has expired. Stands."""
         now = self._now()
-        for jti, known in self._table.items():
+        for count, (jti, known) in enumerate(self._table.items(), 1):
             if known["expires"] <= now:
                 self._table.delete(jti, revocable=False)
+            if count % SLICE == 0:
+                await asyncio.sleep(0)

@@ -256,10 +256,10 @@ def test_credit_outlives_a_restart_and_full_accounts_are_forgotten(tmp_path: Pat
     async def after(place: Office) -> None:
         clock.at += 2
         assert place.accounts.cpu_credit(ANONYMOUS, None) == {"available_cpu_credit": 1}
-        place.accounts.prune()
+        await place.accounts.prune()
         assert len(place.store.side("credit")) == 1
         clock.at += 18
-        place.accounts.prune()
+        await place.accounts.prune()
         assert len(place.store.side("credit")) == 0
         assert place.accounts.cpu_credit(ANONYMOUS, None) == {"available_cpu_credit": 10}
 

@@ -175,7 +175,7 @@ def test_a_revocation_holds_at_once_and_after_a_restart_and_is_forgotten_in_time
         assert place.caller(told[1]["access_token"]).token == told[1]["jti"]
         assert [one["jti"] for one in place.accounts.list_tokens() if "revoked" in one] == [told[0]["jti"]]
         clock.at += DAY
-        place.accounts.prune()
+        await place.accounts.prune()
         assert [one["jti"] for one in place.accounts.list_tokens()] == [told[1]["jti"]]
         assert len(place.store.side("tokens")) == 1
 
