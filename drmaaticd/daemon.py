@@ -135,7 +135,7 @@ class Daemon:
         store.on_failure = self._store_failed
         workspace = Workspace(config.paths.tasks_dir)
         await files.run(workspace.prepare, lambda uuid: store.get(uuid) is not None)
-        self._catalogue = Catalogue(config.paths.scripts_dir)
+        self._catalogue = Catalogue(config.paths.scripts_dir, config.groups)
         self._files = files
         await self._load_scripts()
         # Bound before the engine starts jobs: a port that is taken ends the start without a trace.

@@ -37,6 +37,8 @@ NATIVE_PLACEHOLDERS: dict[str, tuple[str, ...]] = {
     "account": ("account",),
     "always": (),
 }
+#: What begins the key of a caller whom no provider vouches for.
+RESERVED_NAMES = {"internal": "service accounts", "address": "anonymous callers"}
 ORCID_USERINFO = "https://orcid.org/oauth/userinfo"
 ORCID_PATTERN = r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]"
 
@@ -319,8 +321,11 @@ class Auth(Model):
         """Names are part of a user's key, so they must differ."""
         seen: dict[str, int] = {}
         for index, provider in enumerate(self.providers):
-            if provider.name.lower() == "internal":
-                yield (("providers", index, "name"), "must be another: internal is for service accounts")
+            if provider.name.lower() in RESERVED_NAMES:
+                yield (
+                    ("providers", index, "name"),
+                    f"must be another: {provider.name} is for {RESERVED_NAMES[provider.name.lower()]}",
+                )
         for index, provider in enumerate(self.providers):
             first = seen.setdefault(provider.name.lower(), index)
             if first != index:

@@ -92,7 +92,7 @@ class Accounts:
         except DrmaaticdError:
             # Whoever tries tokens is known by address alone.
             anonymous = Caller.anonymous(address)
-            self._count(anonymous, f"failed:{network_of(address)}", self.group_of(anonymous).rate)
+            self._count(anonymous, f"failures from {network_of(address)}", self.group_of(anonymous).rate)
             raise
         self._count(caller, caller.key, self.group_of(caller).rate)
         return caller
@@ -157,7 +157,7 @@ class Accounts:
         """
         caller = Caller.anonymous(address)
         with _audited(caller, "token_rate"):
-            self._rates.take(f"token:{network_of(address)}", self._config.auth.token_rate)
+            self._rates.take(f"exchanges from {network_of(address)}", self._config.auth.token_rate)
         try:
             user = await self._vouched_for(authorization, name)
         except DrmaaticdError as error:

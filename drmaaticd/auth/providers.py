@@ -123,7 +123,7 @@ class Providers:
             raise Refused("An ID token is needed here.")
         said = await self._introspection(provider, token)
         identity = _identity(provider, await self._userinfo(provider, token))
-        if said.get("sub", identity.sub) != identity.sub:
+        if said.get("sub") not in (None, identity.sub):
             raise ProviderFailed(f"{provider.name} answered two different users.")
         return identity
 

@@ -94,7 +94,7 @@ def examine(path: Path | None) -> tuple[list[Finding], int, Config | None]:
         if config is not None:
             findings.append(Finding(scripts_dir, "is no folder: there are no scripts", "paths.scripts_dir"))
         return findings, 0, config
-    catalogue = Catalogue(scripts_dir)
+    catalogue = Catalogue(scripts_dir, None if config is None else config.groups)
     catalogue.load()
     findings.extend(catalogue.findings)
     return findings, len(catalogue.all()), config
