@@ -32,7 +32,7 @@ from drmaaticd.errors import (
     TooManyRequests,
 )
 from drmaaticd.gate import FileGate
-from drmaaticd.settings import Group
+from drmaaticd.settings import Group, Provider
 from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.tasks import Task, now_ms
@@ -66,6 +66,7 @@ class Accounts:
         self._now = now
         self._tokens = Tokens(store, keys, now)
         self._users = Users(store, config.groups, config.auth.providers)
+        #: While the key changes no token is issued: its time could outlast the old key's.
         self._rotating = asyncio.Lock()
         self._rates = Rates(clock)
         self._credit = Credit(store, now)
@@ -159,7 +160,9 @@ class Accounts:
         with _audited(caller, "token_rate"):
             self._rates.take(f"exchanges from {network_of(address)}", self._config.auth.token_rate)
         try:
-            user = await self._vouched_for(authorization, name)
+            provider, identity = await self._vouched_for(authorization, name)
+            async with self._rotating:
+                user, issued = self._admit(provider, identity)
         except DrmaaticdError as error:
             audit.record(
                 "token.refused",
@@ -168,14 +171,12 @@ class Accounts:
                 reason=error.detail or error.title,
             )
             raise
-        self._users.put(user)
-        issued = self._tokens.issue(user.key, self._lifetime(user))
         await self._store.durable()
         audit.record("token.issued", user=user.key, address=address, jti=issued.claims.jti)
         return {"user_source": user.source, "user_name": user.name} | self._told(issued)
 
-    async def _vouched_for(self, authorization: str | None, name: str) -> User:
-        """The user, whom the provider says the token to belong to."""
+    async def _vouched_for(self, authorization: str | None, name: str) -> tuple[Provider, providers.Identity]:
+        """The provider, and whom it says the token to belong to: the one of this name."""
         token = providers.bearer(authorization)
         provider = self._users.matchers.first(name)
         self._users.matchers.check(provider, name)
@@ -184,11 +185,15 @@ class Accounts:
             identity.user_name.encode("utf-8", "surrogatepass"), name.encode("utf-8", "surrogatepass")
         ):
             raise Forbidden("The token belongs to somebody else.")
-        # Looked up after the question: what an administrator has set meanwhile counts.
-        user = self._users.arrived(provider, name, identity.sub, identity.name)
+        return provider, identity
+
+    def _admit(self, provider: Provider, identity: providers.Identity) -> tuple[User, Issued]:
+        """The user, who has just arrived, with a token; as an administrator has set it meanwhile."""
+        user = self._users.arrived(provider, identity.user_name, identity.sub, identity.name)
         if user.disabled:
             raise Forbidden("This account is disabled.")
-        return user
+        self._users.put(user)
+        return user, self._tokens.issue(user.key, self._lifetime(user))
 
     def _lifetime(self, user: User) -> float:
         _, group = self._users.group(user.group)
@@ -300,15 +305,16 @@ class Accounts:
         The account is made if it is new, for which it needs a group. `lifetime` is in seconds.
         Raises `InvalidInput`, `Forbidden` for a disabled account.
         """
-        user = self._service_account(name.removeprefix(f"{INTERNAL}:"), group)
-        lifetime = self._lifetime(user) if lifetime is None else lifetime
-        least, most = LIFETIMES
-        if not least <= lifetime <= most:
-            raise InvalidInput(
-                f"The lifetime must be from {format_duration(least)} to {format_duration(most)}."
-            )
-        self._users.put(user)
-        issued = self._tokens.issue(user.key, lifetime)
+        async with self._rotating:
+            user = self._service_account(name.removeprefix(f"{INTERNAL}:"), group)
+            lifetime = self._lifetime(user) if lifetime is None else lifetime
+            least, most = LIFETIMES
+            if not least <= lifetime <= most:
+                raise InvalidInput(
+                    f"The lifetime must be from {format_duration(least)} to {format_duration(most)}."
+                )
+            self._users.put(user)
+            issued = self._tokens.issue(user.key, lifetime)
         await self._store.durable()
         claims = issued.claims
         audit.record("token.issued", user=user.key, jti=claims.jti, group=user.group, by=by)

@@ -57,7 +57,7 @@ class Issued:
 
 
 class Tokens:
-    """Issues, verifies and revokes. All methods run on the loop; changes are revocable (see `Store`)."""
+    """Issues, verifies and revokes. All methods run on the loop; an issue is revocable (see `Store`)."""
 
     def __init__(self, store: Store, keys: KeyRing, now: Callable[[], float]) -> None:
         self._table = store.side("tokens")
@@ -132,11 +132,14 @@ class Tokens:
             return None
 
     def revoke(self, jti: str) -> bool:
-        """End a token; False if there is no such token that counts."""
+        """End a token; False if there is no such token that counts.
+
+        Stands: also where the disk is full, what was revoked opens nothing any more.
+        """
         known = self._table.get(jti)
         if known is None or "revoked" in known or known["expires"] <= self._now():
             return False
-        self._table.put(jti, known | {"revoked": int(self._now())})
+        self._table.put(jti, known | {"revoked": int(self._now())}, revocable=False)
         return True
 
     def on_record(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -45,7 +45,7 @@ class User:
 
 
 class Users:
-    """Users by key. Changes are revocable (see `Store`)."""
+    """Users by key. Changes are revocable (see `Store`), but for one that shuts a user out."""
 
     def __init__(self, store: Store, groups: Mapping[str, Group], providers: tuple[Provider, ...]) -> None:
         self._table = store.side("users")
@@ -69,7 +69,7 @@ class Users:
             for name in User.__dataclass_fields__
             if (value := getattr(user, name)) is not None and value is not False and value != ""
         }
-        self._table.put(user.key, document)
+        self._table.put(user.key, document, revocable=not user.disabled)
 
     def find(self, name: str) -> User:
         """The user of this key, or of this bare name if only one has it.

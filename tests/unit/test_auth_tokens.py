@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hmac
 import json
+import os
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import jwt
 import pytest
 
 from drmaaticd.auth.keys import FILE, KeyRing
-from drmaaticd.errors import Forbidden, InvalidInput, NotAuthenticated, NotFound, StoreError
+from drmaaticd.errors import Forbidden, InvalidInput, NotAuthenticated, NotFound, StorageFull, StoreError
 from tests.accounts import START, Clock, Office, office
 
 DAY = 86_400
@@ -378,3 +380,64 @@ def test_a_group_that_is_configured_no_more_gives_nothing(tmp_path: Path) -> Non
             await after(place)
 
     asyncio.run(main())
+
+
+@pytest.mark.logs("disk is full")
+def test_a_full_disk_issues_nothing_and_shuts_out_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pwrite(fd: int, data: object, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    told: list[str] = []
+
+    async def visit(place: Office) -> None:
+        accounts = place.accounts
+        tokens = [(await issue(place, name))["access_token"] for name in ("first", "second", "third")]
+        caller = place.caller(tokens[0])
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", pwrite)
+            with pytest.raises(StorageFull):
+                await issue(place, "fourth")
+            assert len(accounts.list_users()) == len(accounts.list_tokens()) == 3
+            with pytest.raises(StorageFull):
+                await accounts.sign_out(caller)
+            with pytest.raises(StorageFull):
+                await accounts.set_user("second", disabled=True, by="test")
+            check(place, tokens)
+        await place.store.durable()
+        told.extend(tokens)
+
+    async def after(place: Office) -> None:
+        check(place, told)
+
+    def check(place: Office, tokens: list[str]) -> None:
+        with pytest.raises(NotAuthenticated):
+            place.caller(tokens[0])
+        with pytest.raises(Forbidden):
+            place.caller(tokens[1])
+        place.caller(tokens[2])
+
+    in_office(tmp_path, visit)
+    in_office(tmp_path, after)
+
+
+def test_a_token_issued_while_the_key_changes_lives_its_time(tmp_path: Path) -> None:
+    async def visit(place: Office) -> None:
+        *told, _ = await asyncio.gather(
+            *(issue(place, lifetime=DAY + number) for number in range(5)),
+            place.accounts.rotate_key(by="test"),
+        )
+        *more, _, _ = await asyncio.gather(
+            *(issue(place, lifetime=2 * DAY) for _ in range(5)),
+            place.accounts.rotate_key(by="test"),
+            place.accounts.rotate_key(by="test"),
+        )
+        place.clock.at += DAY - 1
+        for one in (*told, *more):
+            assert place.caller(one["access_token"]).token == one["jti"]
+        place.clock.at += DAY
+        for one in more:
+            assert place.caller(one["access_token"]).token == one["jti"]
+
+    in_office(tmp_path, visit)
