@@ -176,9 +176,12 @@ class FakeService:
         self.callers: list[FakeCaller] = []
         self.filters: list[dict[str, str]] = []
         self.bug: Exception | None = None
+        self.throttled: DrmaaticdError | None = None
         self.exchanged: list[tuple[str, str]] = []
 
     async def authenticate(self, authorization: str | None, address: str) -> FakeCaller:
+        if self.throttled is not None:
+            raise self.throttled
         if authorization not in (None, TOKEN, ADMIN):
             raise NotAuthenticated("The token is not valid.")
         caller = FakeCaller(None if authorization is None else "ORCID:x", authorization == ADMIN, address)

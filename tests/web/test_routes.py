@@ -13,6 +13,7 @@ from conftest import Running, until
 from fakes import TASK
 from wire import Answer, at_end, read_answer
 
+from drmaaticd.errors import TooManyRequests
 from drmaaticd.web.app import ROUTES
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW")
@@ -161,6 +162,28 @@ def test_a_token_is_made_for_get_alone(running: Running) -> None:
     assert got.status_code == 200
     assert "ETag" not in got.headers
     assert running.service.exchanged == [("Bearer theirs", "a b/c")]
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "/health"])
+def test_a_request_is_counted_once(running: Running, path: str) -> None:
+    requests.get(running.url + path, timeout=20)
+    assert len(running.service.callers) <= 1
+    running.service.callers.clear()
+    requests.post(f"{running.url}/task/", data={"task_name": "x", "text": "y"}, timeout=20)
+    assert len(running.service.callers) == 1
+
+
+def test_a_throttled_page_may_read_when_to_come_again(running: Running) -> None:
+    running.service.throttled = TooManyRequests("Too many requests.", retry_after=7)
+    for path in ("/", "/task/", f"/task/{TASK}", "/nothing"):
+        response = requests.get(running.url + path, headers={"Origin": ORIGIN}, timeout=20)
+        assert response.status_code == 429
+        assert response.headers["Retry-After"] == "7"
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
+    preflight = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
+    assert requests.options(f"{running.url}/task/", headers=preflight, timeout=20).status_code == 204
+    assert requests.get(f"{running.url}/health", timeout=20).status_code == 200
 
 
 def test_pipelined_requests(running: Running) -> None:
