@@ -96,6 +96,7 @@ class Draft:
         self.key = key
         self.holds_place = holds_place
         self._room = room
+        self._kept = False
         self.incoming: Incoming | None = None
         self._intake = intake
         self._present = present
@@ -159,7 +160,8 @@ class Draft:
     async def _finish(self) -> tuple[Task, bool]:
         try:
             async with self._turn():
-                return await self._intake.accept(self)
+                task, self._kept = await self._intake.accept(self)
+                return task, self._kept
         finally:
             await self._give_up()
 
@@ -183,7 +185,7 @@ class Draft:
                     await self._intake.files.run(self.incoming.discard)
             finally:
                 if self._room is not None:
-                    self._room.close()
+                    self._room.close(kept=self._kept)
                 self._intake.release(self)
 
     @contextlib.asynccontextmanager

@@ -25,6 +25,7 @@ from drmaaticd.errors import (
     Conflict,
     KeyReused,
     NotFound,
+    StorageFull,
     TooLarge,
     TooManyRequests,
     Unavailable,
@@ -108,7 +109,11 @@ class Intake:
         self._quotas.check_live(caller)
         room = await self._quotas.room(caller)
         if room is not None and length is not None:
-            room.check(length)
+            try:
+                room.check(length)
+            except StorageFull:
+                room.close()
+                raise
         return room
 
     def draft(

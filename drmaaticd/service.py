@@ -209,14 +209,19 @@ class Service:
         """Begin to take a task; see `Intake.admit` and `Intake.draft`."""
         self.check_open(caller)
         room = await self._intake.admit(caller, key, length)
-        return self._intake.draft(
-            caller,
-            length=length,
-            key=key,
-            chunked=chunked,
-            present=lambda task: self._accepted(caller, task),
-            room=room,
-        )
+        try:
+            return self._intake.draft(
+                caller,
+                length=length,
+                key=key,
+                chunked=chunked,
+                present=lambda task: self._accepted(caller, task),
+                room=room,
+            )
+        except BaseException:
+            if room is not None:
+                room.close()
+            raise
 
     def _accepted(self, caller: Caller, task: Task) -> dict[str, Any]:
         """The answer to an accepted task. Raises `Rejected` if the DRM has refused it already."""

@@ -5,7 +5,8 @@ A user's tasks are those that they own; an anonymous caller's, the unowned ones 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from drmaaticd.auth import audit
 from drmaaticd.auth.accounts import Accounts
@@ -17,38 +18,60 @@ from drmaaticd.units import format_size
 from drmaaticd.workspace import Workspace
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What the uploads of one owner that are under way have written, for as long as there are any."""
+
+    rooms: int = 0
+    arriving: int = 0
+    """Bytes of those that have not ended."""
+    landed: int = 0
+    """Bytes of those that have become tasks: who measured the folders before has not seen them."""
+
+
 class Room:
     """What one upload may still write. `close` it when the upload has ended, whatever came of it."""
 
-    def __init__(self, quotas: Quotas, caller: Caller, key: str, used: int, most: int) -> None:
-        self._quotas = quotas
+    def __init__(self, traffic: Traffic, caller: Caller, most: int, gone: Callable[[], object]) -> None:
+        self._traffic = traffic
         self._caller = caller
-        self._key = key
-        self._used = used
         self._most = most
+        self._gone = gone
+        self._landed_before = traffic.landed
         self._taken = 0
+        self._open = True
+        self.used = 0
+        """Bytes in the owner's folders, measured after this was made."""
+        traffic.rooms += 1
 
     def check(self, size: int) -> None:
         """Raise `StorageFull` unless so many bytes more may be written."""
-        if self._used + self._quotas.arriving[self._key] + size > self._most:
+        traffic = self._traffic
+        used = self.used + traffic.arriving + traffic.landed - self._landed_before
+        if used + size > self._most:
             audit.record("limit.hit", user=self._caller.user, address=self._caller.address, limit="max_disk")
             raise StorageFull(
-                f"Your tasks may take {format_size(self._most)} of the disk, and {self._used} bytes are "
-                "taken: delete some that you need no more."
+                f"Your tasks may take {format_size(self._most)} of the disk, and {used} bytes are taken: "
+                "delete some that you need no more."
             )
 
     def take(self, size: int) -> None:
         """Count bytes that are about to be written. Raises `StorageFull`."""
         self.check(size)
         self._taken += size
-        self._quotas.arriving[self._key] += size
+        self._traffic.arriving += size
 
-    def close(self) -> None:
-        """The upload has ended. Idempotent."""
-        self._quotas.arriving[self._key] -= self._taken
-        self._taken = 0
-        if not self._quotas.arriving[self._key]:
-            del self._quotas.arriving[self._key]
+    def close(self, *, kept: bool = False) -> None:
+        """The upload has ended; what it wrote is `kept` if it became a task. Idempotent."""
+        if not self._open:
+            return
+        self._open = False
+        traffic = self._traffic
+        traffic.rooms -= 1
+        traffic.arriving -= self._taken
+        traffic.landed += self._taken if kept else 0
+        if not traffic.rooms:
+            self._gone()
 
 
 class Quotas:
@@ -59,8 +82,7 @@ class Quotas:
         self._accounts = accounts
         self._workspace = workspace
         self._files = files
-        self.arriving: Counter[str] = Counter()
-        """Bytes of uploads under way, by whose they are."""
+        self._traffic: dict[str, Traffic] = {}
         self._measured: dict[str, dict[str, tuple[int, int]]] = {}
         """By whose they are: folder → (when its task last changed, its bytes)."""
 
@@ -80,8 +102,14 @@ class Quotas:
         if most is None:
             return None
         key = self._accounts.payer(caller)
-        room = Room(self, caller, key, await self._used(key), most)
-        room.check(1)
+        traffic = self._traffic.setdefault(key, Traffic())
+        room = Room(traffic, caller, most, lambda: self._traffic.pop(key, None))
+        try:
+            room.used = await self._used(key)
+            room.check(1)
+        except BaseException:
+            room.close()
+            raise
         return room
 
     async def _used(self, key: str) -> int:
