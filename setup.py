@@ -23,6 +23,8 @@ SHARED = (
 )
 
 RUNTIME = [
+    "PyJWT>=2.8",
+    "cryptography>=42",  # PyJWT needs it for the providers' signatures
     "drmaa>=0.7.9",
     "google-re2>=1.1",
     "multipart>=2,<3",

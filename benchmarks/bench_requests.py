@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Figure, alternate, at_least, ratio, spread
+from benchmarks.figures import Figure, Goal, alternate, at_least, ratio, spread
 from benchmarks.programs import Bare, Daemon, Program
-from benchmarks.records import fill, unowned
+from benchmarks.records import fill, owned, unowned
 from benchmarks.scale import Scale
 from benchmarks.wire import Load, Unexpected, form, hammer, head
 
@@ -20,6 +20,7 @@ CONNECTIONS = 8
 ASKED = 500
 
 GOAL = at_least(0.5)
+GOAL_SIGNED_IN = at_least(0.4)
 
 
 class _Rounds:
@@ -58,28 +59,39 @@ class _Rounds:
 def get(place: Path, scale: Scale) -> list[Figure]:
     """One task, read over and over, against a bare handler that writes the same bytes."""
     fill(place / "daemon" / "state", scale.tasks)
-    uuids = list(itertools.islice(unowned(scale.tasks), ASKED))
+    paths = [f"/task/{uuid}" for uuid in itertools.islice(unowned(scale.tasks), ASKED)]
+    requests = [head("GET", path) for path in paths]
+    return [_against_bare(place, scale, requests, "GET /task/{uuid}", GOAL)]
+
+
+def get_signed_in(place: Path, scale: Scale) -> list[Figure]:
+    """The same with a token, of tasks that its user owns."""
+    token = fill(place / "daemon" / "state", scale.tasks)
+    paths = [f"/task/{uuid}" for uuid in itertools.islice(owned(scale.tasks), ASKED)]
+    requests = [head("GET", path, Authorization=f"Bearer {token}") for path in paths]
+    return [_against_bare(place, scale, requests, "GET /task/{uuid} with a token", GOAL_SIGNED_IN)]
+
+
+def _against_bare(place: Path, scale: Scale, requests: list[bytes], what: str, goal: Goal) -> Figure:
     with Daemon(place / "daemon") as daemon:
         with daemon.connect() as connection:
-            answer = connection.exchange(head("GET", f"/task/{uuids[0]}"))
+            answer = connection.exchange(requests[0])
         json = place / "task.json"
         json.write_bytes(answer.body)
         with Bare(place / "bare", str(json)) as bare:
             _check_same(bare, answer.body)
-            ours = _Rounds(daemon, [head("GET", f"/task/{uuid}") for uuid in uuids], scale.request_seconds)
+            ours = _Rounds(daemon, requests, scale.request_seconds)
             theirs = _Rounds(bare, [head("GET", "/json")], scale.request_seconds)
             mine, others = alternate(scale.rounds, ours, theirs)
-    return [
-        Figure(
-            what="GET /task/{uuid}, share of a bare handler's rate",
-            value=ratio(mine, others),
-            shown=f"{ratio(mine, others):.2f}",
-            goal=GOAL,
-            note=f"{spread(mine, ',.0f')} a second; bare: {spread(others, ',.0f')}; "
-            f"{CONNECTIONS} connections, {scale.tasks:,} tasks in the store; {ours.busy}; "
-            f"with the bare handler, {theirs.busy}",
-        )
-    ]
+    return Figure(
+        what=f"{what}, share of a bare handler's rate",
+        value=ratio(mine, others),
+        shown=f"{ratio(mine, others):.2f}",
+        goal=goal,
+        note=f"{spread(mine, ',.0f')} a second; bare: {spread(others, ',.0f')}; "
+        f"{CONNECTIONS} connections, {scale.tasks:,} tasks in the store; {ours.busy}; "
+        f"with the bare handler, {theirs.busy}",
+    )
 
 
 def _check_same(bare: Program, body: bytes) -> None:
@@ -108,4 +120,8 @@ def accept(place: Path, scale: Scale) -> list[Figure]:
     ]
 
 
-BENCHMARKS: dict[str, Callable[[Path, Scale], list[Figure]]] = {"get": get, "accept": accept}
+BENCHMARKS: dict[str, Callable[[Path, Scale], list[Figure]]] = {
+    "get": get,
+    "get_signed_in": get_signed_in,
+    "accept": accept,
+}

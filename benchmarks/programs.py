@@ -162,6 +162,10 @@ class Daemon(Program):
         return found is not None and (self.tasks / ".control" / found[1].decode()).exists()
 
 
+#: What is measured is the daemon, not its limits.
+UNBOUND = 'rate = "1000000/s"\ncpu_credit_max = 1_000_000_000'
+
+
 def _config(drm: Mapping[str, Any]) -> str:
     lines = [
         "[server]",
@@ -170,6 +174,7 @@ def _config(drm: Mapping[str, Any]) -> str:
         'state_dir = "state"',
         'tasks_dir = "tasks"',
         'scripts_dir = "scripts.d"',
+        *(f"[groups.{group}]\n{UNBOUND}" for group in ("anonymous", "registered")),
         "[drm]",
         *(f"{name} = {json.dumps(value)}" for name, value in drm.items()),
     ]

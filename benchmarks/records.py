@@ -1,5 +1,7 @@
-"""A store full of ended tasks. ``python -m benchmarks.records STATE_DIR COUNT``, as its own process,
-so that what it takes in memory is gone when it ends.
+"""A store full of ended tasks, and a token of one who owns some of them.
+
+``python -m benchmarks.records STATE_DIR COUNT``, as its own process, so that what it takes in memory is
+gone when it ends; the token is what it writes.
 """
 
 from __future__ import annotations
@@ -9,11 +11,16 @@ import os
 import random
 import subprocess
 import sys
+import time
 import uuid as uuids
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.programs import ROOT
+from drmaaticd.auth.keys import KeyRing
+from drmaaticd.auth.tokens import Tokens
+from drmaaticd.auth.users import User, Users
+from drmaaticd.settings import default_groups
 from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.tasks import Task, now_ms
@@ -25,6 +32,13 @@ PERIOD = 80 * 24 * 3600 * 1000
 BATCH = 1000
 
 OWNERS = 50
+
+#: Seconds for which the token counts.
+LIFETIME = 24 * 3600.0
+
+
+#: The owner of the second task, and of every fiftieth after it.
+OWNER = User(source="ORCID", name="0000-0002-1825-0001", created=0)
 
 
 def uuid_of(number: int) -> str:
@@ -68,14 +82,22 @@ def unowned(count: int) -> Iterator[str]:
     return (uuid_of(number) for number in range(0, count, 2))
 
 
-def fill(state_dir: Path, count: int) -> None:
-    """Make a store with `count` tasks, in a process of its own."""
+def owned(count: int) -> Iterator[str]:
+    """The UUIDs of those of the first `count` tasks that `OWNER` owns."""
+    return (uuid_of(number) for number in range(1, count, OWNERS))
+
+
+def fill(state_dir: Path, count: int) -> str:
+    """Make a store with `count` tasks, in a process of its own; a token of `OWNER`."""
     state_dir.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "benchmarks.records", str(state_dir), str(count)],
         check=True,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    return done.stdout.strip()
 
 
 async def _fill(state_dir: Path, count: int) -> None:
@@ -85,8 +107,12 @@ async def _fill(state_dir: Path, count: int) -> None:
         store.insert(task_of(number, count, now))
         if number % BATCH == BATCH - 1:
             await store.durable()
+    keys = KeyRing.open(state_dir, time.time())
+    Users(store, default_groups(), ()).put(OWNER)
+    issued = Tokens(store, keys, time.time).issue(OWNER.key, LIFETIME)
     await store.durable()
     await store.close()
+    print(issued.text)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,14 @@ class Caller:
     group: str
     is_admin: bool
     address: str
+    source: str = ""
+    """The provider that vouched for the user."""
+    display: str = ""
+    """What the provider calls the person; for display alone."""
+    token: str | None = None
+    """The id of the token that the request came with."""
+    expires: int | None = None
+    """When that expires, in seconds since 1970."""
 
     @classmethod
     def anonymous(cls, address: str) -> Caller:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -20,6 +21,8 @@ from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
 from drmaaticd import logs
+from drmaaticd.auth.accounts import Accounts
+from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
@@ -42,6 +45,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at ``scripts.d``.
 SCRIPTS_INTERVAL = 2.0
+
+#: Seconds between two times of forgetting expired tokens and full accounts of credit.
+ACCOUNTS_INTERVAL = 600.0
 
 #: Seconds that requests under way are given when the daemon is told to stop.
 DRAIN_SECONDS = 20.0
@@ -131,7 +137,7 @@ class Daemon:
         store.on_failure = self._store_failed
         workspace = Workspace(config.paths.tasks_dir)
         await files.run(workspace.prepare, lambda uuid: store.get(uuid) is not None)
-        self._catalogue = Catalogue(config.paths.scripts_dir)
+        self._catalogue = Catalogue(config.paths.scripts_dir, config.groups)
         self._files = files
         await self._load_scripts()
         # Bound before the engine starts jobs: a port that is taken ends the start without a trace.
@@ -152,6 +158,10 @@ class Daemon:
             store=store, workspace=workspace, files=files, config=config
         )
         sync.on_final += [controls.forget, housekeeping.settled]
+        keys = await files.run(KeyRing.open, config.paths.state_dir, time.time())
+        self._accounts = accounts = Accounts(config=config, store=store, keys=keys, files=files)
+        self._cleanup(accounts.close)
+        sync.on_final.append(accounts.settled)
         self._intake = intake = Intake(
             config=config,
             catalogue=self._catalogue,
@@ -160,6 +170,7 @@ class Daemon:
             files=files,
             changes=changes,
             submitter=submitter,
+            accounts=accounts,
         )
         service = Service(
             config=config,
@@ -172,6 +183,7 @@ class Daemon:
             intake=intake,
             controls=controls,
             housekeeping=housekeeping,
+            accounts=accounts,
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets
@@ -195,6 +207,7 @@ class Daemon:
         self._handle_signals()
         self._run("submissions", self._submitter.run_forever())
         self._run("reaping", self._sync.reap_forever())
+        self._accounts.recover()
         await self._submitter.recover()
         self._controls.recover()
         self._run("housekeeping", self._housekeeping.run_forever())
@@ -203,6 +216,7 @@ class Daemon:
             Timer("the spool pass", drm.sync_interval, self._sync.spool_pass),
             Timer("the sweep", drm.sweep_interval, self._sync.sweep),
             Timer("the look at scripts.d", SCRIPTS_INTERVAL, self._poll_scripts),
+            Timer("the pruning of accounts", ACCOUNTS_INTERVAL, self._accounts.prune),
         ]
         for timer in self._timers:
             timer.start()

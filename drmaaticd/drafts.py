@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from drmaaticd.auth.quotas import Room
 from drmaaticd.callers import Caller
 from drmaaticd.errors import DrmaaticdError, FieldError, InvalidInput, NotFound, TooLarge, Unavailable
 from drmaaticd.scripts import Checked, Script, Upload
@@ -88,11 +89,14 @@ class Draft:
         present: Callable[[Task], dict[str, Any]],
         *,
         holds_place: bool,
+        room: Room | None = None,
     ) -> None:
         self.uuid = str(uuids.uuid4())
         self.caller = caller
         self.key = key
         self.holds_place = holds_place
+        self._room = room
+        self._kept = False
         self.incoming: Incoming | None = None
         self._intake = intake
         self._present = present
@@ -127,6 +131,8 @@ class Draft:
         """Append to the open file; returns when the system has taken it. Raises `StorageFull`."""
         async with self._turn():
             _, _, handle = self._current()
+            if self._room is not None:
+                self._room.take(len(data))
             await self._intake.files.run(handle.write, data)
             self._written += len(data)
 
@@ -154,7 +160,8 @@ class Draft:
     async def _finish(self) -> tuple[Task, bool]:
         try:
             async with self._turn():
-                return await self._intake.accept(self)
+                task, self._kept = await self._intake.accept(self)
+                return task, self._kept
         finally:
             await self._give_up()
 
@@ -177,6 +184,8 @@ class Draft:
                 if self.incoming is not None:
                     await self._intake.files.run(self.incoming.discard)
             finally:
+                if self._room is not None:
+                    self._room.close(kept=self._kept)
                 self._intake.release(self)
 
     @contextlib.asynccontextmanager
@@ -323,7 +332,11 @@ class Draft:
         tasks = []
         for uuid in wanted:
             try:
-                tasks.append(self._intake.usable_task(self.caller, uuid))
+                task = self._intake.usable_task(self.caller, uuid)
             except DrmaaticdError:
+                task = None
+            if task is not None and task.deleted is None:
+                tasks.append(task)
+            else:
                 missing.append(NotFound(f"{field}: there is no task {uuid} that you can use."))
         return tasks

@@ -116,13 +116,13 @@ class KeyReused(DrmaaticdError):
 
 
 class TooManyRequests(DrmaaticdError):
-    """Throttled; `retry_after` is in whole seconds and is true."""
+    """Throttled; `retry_after` is in whole seconds and is true. None: to try again never helps."""
 
     status = 429
     title = "Too many requests"
 
-    def __init__(self, detail: str, *, retry_after: int) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+    def __init__(self, detail: str, *, retry_after: int | None) -> None:
+        super().__init__(detail, headers={} if retry_after is None else {"Retry-After": str(retry_after)})
 
 
 class Rejected(DrmaaticdError):

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from drmaaticd import launcher
+from drmaaticd.auth import audit
+from drmaaticd.auth.accounts import Accounts
+from drmaaticd.auth.quotas import Quotas, Room
 from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
@@ -22,6 +25,7 @@ from drmaaticd.errors import (
     Conflict,
     KeyReused,
     NotFound,
+    StorageFull,
     TooLarge,
     TooManyRequests,
     Unavailable,
@@ -59,6 +63,7 @@ class Intake:
         files: FileGate,
         changes: Changes,
         submitter: Submitter,
+        accounts: Accounts,
     ) -> None:
         self.config = config
         self.workspace = workspace
@@ -67,6 +72,8 @@ class Intake:
         self._store = store
         self._changes = changes
         self._submitter = submitter
+        self._accounts = accounts
+        self._quotas = Quotas(store=store, accounts=accounts, workspace=workspace, files=files)
         self._keys = store.side("idempotency")
         self._keys_under_way: set[str] = set()
         self._uploads: Counter[str] = Counter()
@@ -90,6 +97,25 @@ class Intake:
 
     # -- admission -------------------------------------------------------------------------------
 
+    async def admit(self, caller: Caller, key: str | None, length: int | None) -> Room | None:
+        """Whether the caller may have another task at all, and how much it may write.
+
+        What a key has made before costs nothing more. Raises `TooManyRequests`, `Conflict`, `StorageFull`.
+        """
+        if key is not None and _key(caller, key) in self._keys:
+            return None
+        costs = [script.required_tokens for script in self._catalogue.all() if may_run(caller, script)]
+        self._accounts.check_credit(caller, min(costs, default=0))
+        self._quotas.check_live(caller)
+        room = await self._quotas.room(caller)
+        if room is not None and length is not None:
+            try:
+                room.check(length)
+            except StorageFull:
+                room.close()
+                raise
+        return room
+
     def draft(
         self,
         caller: Caller,
@@ -98,11 +124,12 @@ class Intake:
         key: str | None,
         chunked: bool,
         present: Callable[[Task], dict[str, Any]],
+        room: Room | None = None,
     ) -> Draft:
         """Begin to take a task; the draft must be finished or aborted.
 
         `length` is the announced size of the body in bytes, None if it is not announced (`chunked`);
-        `present` makes the answer of the accepted task, or raises.
+        `present` makes the answer of the accepted task, or raises; `room` is what `admit` allowed.
         Raises what can be known before the body: `TooLarge`, `InvalidInput` and `Conflict` (the key),
         `TooManyRequests`, `Unavailable`.
         """
@@ -118,7 +145,7 @@ class Intake:
             self._take_place(caller)
         if key is not None:
             self._keys_under_way.add(_key(caller, key))
-        return Draft(self, caller, key, present, holds_place=holds_place)
+        return Draft(self, caller, key, present, holds_place=holds_place, room=room)
 
     def _take_place(self, caller: Caller) -> None:
         server = self.config.server
@@ -159,6 +186,7 @@ class Intake:
         if repeated is not None:
             return repeated, False
         order = draft.order()
+        self._accounts.check_credit(draft.caller, order.script.required_tokens)
         task = await self._write_down(draft, order)
         self._submitter.add(task)
         await self._changes.until(
@@ -186,6 +214,9 @@ class Intake:
         """Put files, launcher and record in their places; on failure nothing of them remains."""
         try:
             task = await self.files.run(self._prepare, draft, order)
+            # Others may have come in the meantime; from here to `durable` nobody does.
+            self._quotas.check_live(draft.caller)
+            self._accounts.charge(draft.caller, task.cost)
             self._store.insert(task)
             if draft.key is not None:
                 known = {
@@ -198,13 +229,17 @@ class Intake:
         except BaseException:
             await self.files.run(draft.take_back)
             raise
+        caller = draft.caller
+        audit.record(
+            "task.submitted", user=caller.user, address=caller.address, task=task.uuid, script=task.script
+        )
         return task
 
     def _prepare(self, draft: Draft, order: Order) -> Task:
         """The part that touches the disk, in a thread: the files and the launcher."""
         folder = order.parent.folder if order.parent is not None else draft.uuid
         checked = draft.place_files(order, folder)
-        task = _record(draft, order, checked, folder)
+        task = _record(draft, order, checked, folder, self._accounts)
         self._write_launcher(task, order.script, checked.arguments())
         return task
 
@@ -241,14 +276,16 @@ def _key(caller: Caller, key: str) -> str:
     return hashlib.sha256(f"{caller.key}\0{key}".encode()).hexdigest()
 
 
-def _record(draft: Draft, order: Order, checked: Checked, folder: str) -> Task:
+def _record(draft: Draft, order: Order, checked: Checked, folder: str, accounts: Accounts) -> Task:
     script, parent, now = order.script, order.parent, now_ms()
+    group = accounts.group_of(draft.caller)
     resources = {
         "cpus": script.resources.cpus,
         "memory": script.resources.memory,
         "max_clock_time": script.resources.max_clock_time,
-        "queue": script.resources.queue,
+        "queue": script.resources.queue or group.queue,
         "native": script.resources.native,
+        "account": group.account,
     }
     array = script.array
     return Task(
@@ -269,6 +306,7 @@ def _record(draft: Draft, order: Order, checked: Checked, folder: str) -> Task:
         visible=script.is_output_visible and (parent is None or parent.visible),
         html_scripts=script.html_scripts,
         cost=script.required_tokens,
+        payer=accounts.payer(draft.caller),
         resources={name: value for name, value in resources.items() if value},
         rerunnable=script.rerunnable,
         array={"begin": array.begin, "end": array.end, "step": array.step} if array is not None else None,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from drmaaticd import __version__
+from drmaaticd.auth import audit
+from drmaaticd.auth.accounts import Accounts
 from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
@@ -40,6 +42,15 @@ ACTIONS = {
     "release": Action.RELEASE,
     "suspend": Action.SUSPEND,
     "resume": Action.RESUME,
+}
+
+#: What the audit trail calls them.
+_PAST = {
+    "stop": "stopped",
+    "hold": "held",
+    "release": "released",
+    "suspend": "suspended",
+    "resume": "resumed",
 }
 
 DONE_DETAILS = {
@@ -84,6 +95,7 @@ class Service:
         intake: Intake,
         controls: Controls,
         housekeeping: Housekeeping,
+        accounts: Accounts,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
@@ -95,16 +107,31 @@ class Service:
         self._intake = intake
         self._controls = controls
         self._housekeeping = housekeeping
+        self.accounts = accounts
 
     # -- who and whether -----------------------------------------------------------------------
 
     async def authenticate(self, authorization: str | None, address: str) -> Caller:
-        """Who sends this request. Raises `NotAuthenticated` for any token that is not valid."""
-        if authorization is not None:
-            raise NotAuthenticated(
-                "The token is not valid.", headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            )
-        return Caller.anonymous(address)
+        """Who sends this request; see `Accounts.authenticate`."""
+        return self.accounts.authenticate(authorization, address)
+
+    async def exchange(self, authorization: str | None, name: str, address: str) -> dict[str, Any]:
+        """A token for a provider's token; see `Accounts.exchange`."""
+        return await self.accounts.exchange(authorization, name, address)
+
+    async def sign_out(self, caller: Caller) -> None:
+        """Revoke the token that the request came with. Raises `NotAuthenticated` without one."""
+        await self.accounts.sign_out(caller)
+
+    def me(self, caller: Caller) -> dict[str, Any]:
+        """Who the caller is."""
+        self.check_open(caller)
+        return self.accounts.me(caller)
+
+    def cpu_credit(self, caller: Caller, required: int | None) -> dict[str, Any]:
+        """What the caller may spend, and how long until `required` may be."""
+        self.check_open(caller)
+        return self.accounts.cpu_credit(caller, required)
 
     def check_open(self, caller: Caller) -> None:
         """Raise `NotAuthenticated` for an anonymous caller where these are not let in."""
@@ -179,15 +206,22 @@ class Service:
     # -- tasks -------------------------------------------------------------------------------
 
     async def draft(self, caller: Caller, *, length: int | None, key: str | None, chunked: bool) -> Draft:
-        """Begin to take a task; see `Intake.draft`."""
+        """Begin to take a task; see `Intake.admit` and `Intake.draft`."""
         self.check_open(caller)
-        return self._intake.draft(
-            caller,
-            length=length,
-            key=key,
-            chunked=chunked,
-            present=lambda task: self._accepted(caller, task),
-        )
+        room = await self._intake.admit(caller, key, length)
+        try:
+            return self._intake.draft(
+                caller,
+                length=length,
+                key=key,
+                chunked=chunked,
+                present=lambda task: self._accepted(caller, task),
+                room=room,
+            )
+        except BaseException:
+            if room is not None:
+                room.close()
+            raise
 
     def _accepted(self, caller: Caller, task: Task) -> dict[str, Any]:
         """The answer to an accepted task. Raises `Rejected` if the DRM has refused it already."""
@@ -242,7 +276,7 @@ class Service:
             uuid, lambda known: known.changed(deleted=now_ms(), stop=not known.final), revocable=True
         )
         await self._store.durable()
-        log.info("task %s is deleted by %s", uuid, caller.key)
+        _audit("task.deleted", caller, uuid)
         if not task.final:
             await self._carry_out(uuid, lambda known: known.final)
         await self._housekeeping.purge(uuid)
@@ -264,7 +298,7 @@ class Service:
             self._store.update(uuid, lambda known: known.changed(wanted=action.value), revocable=True)
             condition = _carried_out
         await self._store.durable()
-        log.info("task %s: %s is asked for by %s", uuid, name, caller.key)
+        _audit(f"task.{_PAST[name]}", caller, uuid)
         if not await self._carry_out(uuid, condition):
             return {
                 "detail": f"The request to {name} the task is noted and is carried out as soon as possible."
@@ -301,15 +335,19 @@ class Service:
             raise NotAuthenticated(
                 "Only somebody with a token can own a task.", headers={"WWW-Authenticate": "Bearer"}
             )
+        if task.deleted is not None:
+            raise NotFound("There is no such task.")
         if caller.owns(task):
             raise Conflict("The task is yours already.")
         if task.owner is not None:
+            _audit("permission.refused", caller, uuid)
             raise Forbidden("This task belongs to somebody else.")
         for name in (uuid, *self._below(uuid)):
             known = self._store.get(name)
             if known is not None and known.owner is None:
                 self._store.update(name, lambda unowned: unowned.changed(owner=caller.user), revocable=True)
         await self._store.durable()
+        _audit("task.owned", caller, uuid)
         return {"detail": "The task is yours."}
 
     # -- files -------------------------------------------------------------------------------
@@ -349,11 +387,19 @@ class Service:
 
     def _usable(self, caller: Caller, uuid: str) -> Task:
         self.check_open(caller)
-        return self._intake.usable_task(caller, uuid)
+        try:
+            return self._intake.usable_task(caller, uuid)
+        except Forbidden:
+            _audit("permission.refused", caller, uuid)
+            raise
 
     def _readable(self, caller: Caller, uuid: str) -> Task:
         task = self._known(caller, uuid)
-        caller.check_may_read_files(task)
+        try:
+            caller.check_may_read_files(task)
+        except Forbidden:
+            _audit("permission.refused", caller, uuid)
+            raise
         return task
 
     def _below(self, uuid: str) -> list[str]:
@@ -361,6 +407,10 @@ class Service:
 
     def _view(self, caller: Caller, task: Task) -> dict[str, Any]:
         return view(task, caller, below=self._below(task.uuid), keep_seconds=self._housekeeping.keep_seconds)
+
+
+def _audit(event: str, caller: Caller, uuid: str) -> None:
+    audit.record(event, user=caller.user, address=caller.address, task=uuid)
 
 
 def _ended(task: Task) -> bool:

@@ -37,6 +37,8 @@ NATIVE_PLACEHOLDERS: dict[str, tuple[str, ...]] = {
     "account": ("account",),
     "always": (),
 }
+#: What begins the key of a caller whom no provider vouches for.
+RESERVED_NAMES = {"internal": "service accounts", "address": "anonymous callers"}
 ORCID_USERINFO = "https://orcid.org/oauth/userinfo"
 ORCID_PATTERN = r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]"
 
@@ -306,6 +308,11 @@ class Auth(Model):
         le=366 * 86_400,
         description="How long the daemon's own tokens are valid.",
     )
+    token_rate: Rate = Field(
+        default=0.5,
+        gt=0,
+        description="Exchanges of a provider's token, tried from one address, on the average.",
+    )
     providers: Annotated[tuple[Provider, ...], Strict(False)] = Field(
         default=(ORCID,), max_length=20, description=""
     )
@@ -313,6 +320,12 @@ class Auth(Model):
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         """Names are part of a user's key, so they must differ."""
         seen: dict[str, int] = {}
+        for index, provider in enumerate(self.providers):
+            if provider.name.lower() in RESERVED_NAMES:
+                yield (
+                    ("providers", index, "name"),
+                    f"must be another: {provider.name} is for {RESERVED_NAMES[provider.name.lower()]}",
+                )
         for index, provider in enumerate(self.providers):
             first = seen.setdefault(provider.name.lower(), index)
             if first != index:
@@ -326,7 +339,12 @@ class Group(Model):
     """What the members of one group may."""
 
     admin: bool = Field(default=False, description="Whether its members are administrators.")
-    rate: Rate = Field(default=30.0, gt=0, description="Requests of one caller, on the average.")
+    rate: Rate = Field(
+        default=30.0,
+        gt=0,
+        description="Requests of one caller, on the average; those of 2 seconds, or 10, may come at once. "
+        "The anonymous are told apart by address.",
+    )
     cpu_credit_max: int = Field(default=200, ge=0, le=10**9, description="Most CPU credit of one caller.")
     cpu_credit_regen: Rate = Field(default=1 / 30, ge=0, description="How fast CPU credit comes back.")
     token_lifetime: Duration | None = Field(

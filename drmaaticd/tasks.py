@@ -74,6 +74,8 @@ class Task:
     html_scripts: bool = False
     cost: int = 1
     """CPU credit charged for it."""
+    payer: str = ""
+    """Whose credit that was: the key of a user, or ``address:…``."""
 
     resources: JSON = field(default_factory=dict)
     """``queue``, ``cpus``, ``memory`` (bytes), ``max_clock_time`` (seconds), ``native``, ``account``."""

@@ -190,6 +190,21 @@ class Store:
         """The tasks that have not ended, or of which a stop is still to be carried out; newest first."""
         return self._read_all(self._indexes.shelf(LIVE))
 
+    def live_of(self, key: str) -> int:
+        """How many tasks have not ended that this user owns; or, unowned ones, that this key has paid."""
+        return sum(not entry.final and _whose(entry) == key for entry in self._indexes.shelf(LIVE))
+
+    def folders_of(self, key: str) -> list[tuple[str, int, bool]]:
+        """The tasks that have a folder of their own which may be there yet, whose as in `live_of`.
+
+        For each: UUID, time of the last change (milliseconds since 1970), whether it has ended.
+        """
+        return [
+            (entry.uuid, entry.updated, entry.final)
+            for entry in self._indexes.shelf(EVERYTHING)
+            if entry.parent is None and not entry.purged and _whose(entry) == key
+        ]
+
     def unpurged(self) -> list[Task]:
         """The tasks that are deleted and whose files are not gone yet."""
         return self._read_all(self._indexes.shelf(UNPURGED))
@@ -282,6 +297,10 @@ def _task(data: bytes) -> Task:
 
 def _ended_before(entry: Entry, ms: int) -> bool:
     return entry.final and entry.ended is not None and entry.ended < ms
+
+
+def _whose(entry: Entry) -> str:
+    return entry.owner or entry.payer
 
 
 def _ignore(_: object) -> None:

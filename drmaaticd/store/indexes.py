@@ -49,6 +49,7 @@ class Entry:
         "order",
         "owner",
         "parent",
+        "payer",
         "purged",
         "script",
         "state",
@@ -68,6 +69,7 @@ class Entry:
     def assign(self, task: Task) -> None:
         """Take over what may change of a task."""
         self.owner = None if task.owner is None else sys.intern(task.owner)
+        self.payer = sys.intern(task.payer)
         self.state = task.state
         self.final = task.final
         self.live = task.stop or not task.final

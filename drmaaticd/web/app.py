@@ -10,6 +10,7 @@ from tornado.httpserver import HTTPServer
 from tornado.routing import URLSpec
 from tornado.web import Application, RequestHandler
 
+from drmaaticd.web.accounts import CreditHandler, MeHandler, SignOutHandler, TokenHandler
 from drmaaticd.web.addresses import Clients, Networks
 from drmaaticd.web.background import Background
 from drmaaticd.web.base import Common, Handler, NotFoundHandler
@@ -51,6 +52,10 @@ ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/", IndexHandler),
     (r"/health/?", HealthHandler),
     (r"/ready/?", ReadyHandler),
+    (r"/token/?", SignOutHandler),
+    (r"/token/([^/]+)/?", TokenHandler),
+    (r"/me/?", MeHandler),
+    (r"/cpu-credit/?", CreditHandler),
     (r"/script/?", ScriptsHandler),
     (r"/script/([^/]+)/?", ScriptHandler),
     (r"/task/?", TasksHandler),

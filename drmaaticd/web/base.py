@@ -74,6 +74,9 @@ class Handler(RequestHandler):
     service: Service
     common: Common
     request_id: str = "-"
+    open_to_all = False
+    """Whether callers without a token are let in also where the configuration has no anonymous callers."""
+    _caller: Caller | None = None
     _refused = False
     _dropped = 0
     _timer: asyncio.TimerHandle | None = None
@@ -212,9 +215,18 @@ class Handler(RequestHandler):
         return Query(self.request.query_arguments)
 
     async def caller(self) -> Caller:
-        """Who asks. Raises `NotAuthenticated`."""
-        authorization = self.request.headers.get("Authorization")
-        return await self.service.authenticate(authorization, self.address)
+        """Who asks. Asked once a request, since it is counted.
+
+        Raises `NotAuthenticated`, `Forbidden` (a disabled account), `TooManyRequests`.
+        """
+        if self._caller is None:
+            authorizations = self.request.headers.get_list("Authorization")
+            authorization = ",".join(authorizations) if authorizations else None
+            caller = await self.service.authenticate(authorization, self.address)
+            if not self.open_to_all:
+                self.service.check_open(caller)
+            self._caller = caller
+        return self._caller
 
     # -- the body ------------------------------------------------------------------------------
 
@@ -386,14 +398,16 @@ class Handler(RequestHandler):
 class NotFoundHandler(Handler):
     """Answers for every path that nobody else has."""
 
-    def get(self) -> None:
-        """Never succeeds; as do the others."""
+    async def get(self) -> None:
+        """Never succeeds; as do the others. Who is not let in at all is told so first."""
+        await self.caller()
         raise NotFound("There is no such path.")
 
     post = put = patch = delete = get
 
     async def admit_body(self) -> None:
         """No body is read here."""
+        await self.caller()
         raise NotFound("There is no such path.")
 
     def options(self, *args: str, **kwargs: str) -> None:

@@ -19,8 +19,9 @@ class FilesHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Write the paths, or with ``?details=1`` also sizes and times."""
+        caller = await self.caller()
         details = self.query.flag("details")
-        self.write_json(await self.service.files(await self.caller(), task_uuid(uuid), details))
+        self.write_json(await self.service.files(caller, task_uuid(uuid), details))
 
 
 class FileHandler(Handler):
@@ -79,8 +80,9 @@ class DownloadHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Send all files as one archive, made on the way."""
+        caller = await self.caller()
         kind = self.query.choice("format", tuple(_ARCHIVE_TYPES))
-        answer = await self.service.archive(await self.caller(), task_uuid(uuid), kind)
+        answer = await self.service.archive(caller, task_uuid(uuid), kind)
         archive = answer.archive
         blocks = Blocks(self.common.readers, iterator_reader(iter(archive)), archive.close)
         self.set_header("Content-Type", _ARCHIVE_TYPES[kind])

@@ -32,13 +32,13 @@ class Query:
         values = self._texts(name)
         return ",".join(values) if values else None
 
-    def number(self, name: str, default: int) -> int:
-        """A whole number from 1."""
+    def number(self, name: str, default: int, least: int = 1) -> int:
+        """A whole number from 1, or from `least`."""
         text = self.text(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) > 0):
-            raise _wrong(name, "must be a whole number from 1")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) >= least):
+            raise _wrong(name, f"must be a whole number from {least}")
         return int(text)
 
     def flag(self, name: str) -> bool:

@@ -1,6 +1,7 @@
 """The id that a request carries through answer and log.
 
-`current` holds it while the request is worked on; `RequestIdFilter` puts it into log records.
+`current` holds it while the request is worked on (see `context`); `RequestIdFilter` puts it into log
+records.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from contextvars import ContextVar
+
+from drmaaticd.context import request_id
+
+#: The id of the request that is worked on.
+current = request_id
 
 HEADER = "X-Request-ID"
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-current: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def accept(given: str | None) -> str:

@@ -32,6 +32,9 @@ PATIENCE = 60.0
 #: Seconds between two looks at a condition.
 PAUSE = 0.02
 
+#: Tests ask and submit faster than anyone should; those of the limits set their own.
+UNBOUND = {"rate": "1000000/s", "cpu_credit_max": 1_000_000_000}
+
 _LISTENING = re.compile(r"listening on (http://\S+)")
 #: "TIME LEVEL LOGGER: text" (`drmaaticd.logs.TextFormatter`).
 _BAD = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) ")
@@ -91,7 +94,11 @@ class Daemon:
     def _write(self, config: dict[str, Any]) -> None:
         server = {"address": "127.0.0.1", "port": 0} | config.pop("server", {})
         paths = {"state_dir": "state", "tasks_dir": "tasks", "scripts_dir": "scripts.d"}
-        sections = {"server": server, "paths": paths | config.pop("paths", {}), **config}
+        given = config.pop("groups", {})
+        groups = {
+            name: UNBOUND | given.get(name, {}) for name in dict.fromkeys(("anonymous", "registered", *given))
+        }
+        sections = {"server": server, "paths": paths | config.pop("paths", {}), "groups": groups, **config}
         if not Path(sections["paths"]["scripts_dir"]).is_absolute():
             (self.folder / sections["paths"]["scripts_dir"]).mkdir(parents=True, exist_ok=True)
         self.config.write_text(toml(sections), encoding="utf-8")

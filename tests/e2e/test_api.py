@@ -93,7 +93,7 @@ def limit_patience() -> float:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("api")
-    with daemon(folder, start=False, drm={"slots": SLOTS}) as running:
+    with daemon(folder, start=False, drm={"slots": SLOTS}, groups={"staff": {}}) as running:
         drop_scripts(running)
         yield running.start()
 

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: A part of the name of each figure that must be there.
 MEASURED = (
-    "GET /task/{uuid}",
+    "GET /task/{uuid},",
+    "GET /task/{uuid} with a token",
     "Tasks accepted",
     "share of a bare streaming handler's rate",
     "share of StaticFileHandler's rate",

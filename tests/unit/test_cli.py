@@ -444,3 +444,14 @@ def test_the_sample_configuration_is_what_the_code_says() -> None:
         state_dir="../var/state", tasks_dir="../var/tasks", scripts_dir="../scripts.d"
     )
     assert config.load(file).paths.scripts_dir == ROOT / "scripts.d"
+
+
+def test_check_knows_the_groups(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "scripts.d" / "mine.toml").write_text('inline = "#!/bin/sh"\ngroups = ["staf"]\n')
+    with (place / "drmaaticd.toml").open("a") as file:
+        file.write("[groups.staff]\n")
+    assert run_check(place) == 0
+    assert "mine.toml:2: warning: groups" in capsys.readouterr().out
+    (place / "scripts.d" / "mine.toml").write_text('inline = "#!/bin/sh"\ngroups = ["staff"]\n')
+    assert run_check(place) == 0
+    assert "mine.toml" not in capsys.readouterr().out

@@ -63,6 +63,7 @@ always = "-b y {{literal}}"
 [auth]
 anonymous = false
 token_lifetime = "1 day"
+token_rate = "3/s"
 [[auth.providers]]
 name = "Site"
 userinfo_url = "http://127.0.0.1:9/userinfo"

@@ -63,16 +63,21 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("changes", "tasks"),
     ("callers", "errors tasks"),
     ("view", "callers launcher tasks"),
+    ("context", ""),
+    (
+        "auth",
+        "callers config context errors gate settings states store tasks units validation view workspace",
+    ),
     ("sync", "config drm.base gate launcher states store tasks verdict workspace"),
     ("submission", "config drm.base errors faults gate launcher states store sync tasks workspace"),
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),
     ("housekeeping", "config gate store tasks workspace"),
-    ("drafts", "callers errors scripts tasks workspace"),
+    ("drafts", "auth callers errors scripts tasks workspace"),
     ("intake", ALL),
     ("filters", "drafts errors states"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.
-    ("web", "callers errors mime service"),
+    ("web", "callers context errors mime service"),
     ("daemon", ALL),
     ("commands", ALL),
     ("cli", ALL),
@@ -82,6 +87,8 @@ TABLE: tuple[tuple[str, str], ...] = (
 
 #: Outside package → the rooms that may import it.
 OUTSIDE: dict[str, str] = {
+    "PyJWT": "auth",
+    "cryptography": "auth",
     "drmaa": "drm",
     "google-re2": "validation",
     "multipart": "web",
@@ -90,12 +97,12 @@ OUTSIDE: dict[str, str] = {
     "requests": "client",
     "sortedcontainers": "store",
     "tinydb": "journal store",
-    "tornado": "daemon web",
+    "tornado": "auth daemon web",
     "zipstream-ng": "archive",
 }
 
 #: Distribution → the name that is imported, where they differ.
-IMPORTED_AS = {"google-re2": "re2", "zipstream-ng": "zipstream"}
+IMPORTED_AS = {"PyJWT": "jwt", "google-re2": "re2", "zipstream-ng": "zipstream"}
 
 #: What pydantic brings along and offers for use with it.
 WITH_PYDANTIC = {"annotated_types", "pydantic_core"}

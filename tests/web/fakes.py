@@ -176,13 +176,34 @@ class FakeService:
         self.callers: list[FakeCaller] = []
         self.filters: list[dict[str, str]] = []
         self.bug: Exception | None = None
+        self.throttled: DrmaaticdError | None = None
+        self.exchanged: list[tuple[str, str]] = []
 
     async def authenticate(self, authorization: str | None, address: str) -> FakeCaller:
+        if self.throttled is not None:
+            raise self.throttled
         if authorization not in (None, TOKEN, ADMIN):
             raise NotAuthenticated("The token is not valid.")
         caller = FakeCaller(None if authorization is None else "ORCID:x", authorization == ADMIN, address)
         self.callers.append(caller)
         return caller
+
+    async def exchange(self, authorization: str | None, name: str, address: str) -> dict[str, Any]:
+        if authorization != "Bearer theirs":
+            raise NotAuthenticated("The provider refuses the token.")
+        self.exchanged.append((authorization, name))
+        return {"user_name": name, "access_token": "good"}
+
+    async def sign_out(self, caller: FakeCaller) -> None:
+        if caller.user is None:
+            raise NotAuthenticated("There is no token to revoke.")
+
+    def me(self, caller: FakeCaller) -> dict[str, Any]:
+        return {"group": "anonymous" if caller.user is None else "registered"}
+
+    def cpu_credit(self, caller: FakeCaller, required: int | None) -> dict[str, Any]:
+        shown: dict[str, Any] = {"available_cpu_credit": 97}
+        return shown if required is None else shown | {"wait_time": max(0, required - 97)}
 
     def check_open(self, caller: FakeCaller) -> None:
         if caller.user is None and not self.anonymous:

@@ -10,6 +10,7 @@ import re
 import pytest
 import requests
 
+from drmaaticd.errors import TooManyRequests
 from drmaaticd.web.app import ROUTES
 from tests.web.fakes import TASK
 from tests.web.running import Running, until
@@ -23,7 +24,7 @@ def path_of(pattern: str) -> str:
     """An address that the pattern matches, and that there is."""
     path = pattern.replace("/task/([^/]+)", f"/task/{TASK}").replace("/script/([^/]+)", "/script/script-1")
     path = path.replace("(stop|hold|release|suspend|resume)", "stop").replace("(.+)", "log.txt")
-    path = path.removesuffix("/?")
+    path = path.replace("/token/([^/]+)", "/token/0000-0002-1825-0097").removesuffix("/?")
     assert re.fullmatch(pattern, path)
     return path
 
@@ -31,8 +32,8 @@ def path_of(pattern: str) -> str:
 PATHS = [path_of(pattern) for pattern, _ in ROUTES] + ["/nothing/at/all"]
 
 
-def check_headers(headers: dict[str, str]) -> None:
-    assert headers["cache-control"] == "private, no-cache"
+def check_headers(headers: dict[str, str], path: str) -> None:
+    assert headers["cache-control"] == ("no-store" if path.startswith("/token") else "private, no-cache")
     assert headers["vary"] == "Authorization, Origin"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
@@ -51,21 +52,21 @@ def test_walk(running: Running, path: str) -> None:
         with running.connect() as sock:
             head = f"{method} {path}{slash} HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n"
             sock.sendall(f"{head}X-Request-ID: walk\r\n{token}\r\n".encode())
-            check_answer(read_answer(sock, head=method == "HEAD"), method, bool(token))
+            check_answer(read_answer(sock, head=method == "HEAD"), path, method, bool(token))
             if method != "BREW":
                 sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert read_answer(sock).status == 200
 
 
-def check_answer(answer: Answer, method: str, bad_token: bool) -> None:
+def check_answer(answer: Answer, path: str, method: str, bad_token: bool) -> None:
     assert answer.status < 500
     assert not 300 <= answer.status < 400
-    check_headers(answer.headers)
+    check_headers(answer.headers, path)
     if answer.status == 405:
         allowed = answer.headers["allow"].split(", ")
         assert method not in allowed
         assert "OPTIONS" in allowed
-        assert ("GET" in allowed) == ("HEAD" in allowed)
+        assert ("GET" in allowed) == ("HEAD" in allowed) or path.startswith("/token/")
     if method == "HEAD":
         assert answer.status in (200, 401, 404, 405)
         assert int(answer.headers["content-length"]) > 0
@@ -76,7 +77,7 @@ def check_answer(answer: Answer, method: str, bad_token: bool) -> None:
         assert answer.status == 401
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith("/token/")])
 def test_head_has_the_length_of_get(running: Running, path: str) -> None:
     head = requests.head(running.url + path, timeout=20)
     get = requests.get(running.url + path, timeout=20)
@@ -148,6 +149,41 @@ def test_cors_on_refusals(running: Running) -> None:
     )
     assert response.status_code == 415
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_a_token_is_made_for_get_alone(running: Running) -> None:
+    response = requests.head(f"{running.url}/token/0000-0002-1825-0097", timeout=20)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "GET, OPTIONS"
+    assert running.service.exchanged == []
+    got = requests.get(
+        f"{running.url}/token/a%20b%2Fc", headers={"Authorization": "Bearer theirs"}, timeout=20
+    )
+    assert got.status_code == 200
+    assert "ETag" not in got.headers
+    assert running.service.exchanged == [("Bearer theirs", "a b/c")]
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "/health"])
+def test_a_request_is_counted_once(running: Running, path: str) -> None:
+    requests.get(running.url + path, timeout=20)
+    assert len(running.service.callers) <= 1
+    running.service.callers.clear()
+    requests.post(f"{running.url}/task/", data={"task_name": "x", "text": "y"}, timeout=20)
+    assert len(running.service.callers) == 1
+
+
+def test_a_throttled_page_may_read_when_to_come_again(running: Running) -> None:
+    running.service.throttled = TooManyRequests("Too many requests.", retry_after=7)
+    for path in ("/", "/task/", f"/task/{TASK}", "/nothing"):
+        response = requests.get(running.url + path, headers={"Origin": ORIGIN}, timeout=20)
+        assert response.status_code == 429
+        assert response.headers["Retry-After"] == "7"
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
+    preflight = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
+    assert requests.options(f"{running.url}/task/", headers=preflight, timeout=20).status_code == 204
+    assert requests.get(f"{running.url}/health", timeout=20).status_code == 200
 
 
 def test_pipelined_requests(running: Running) -> None:

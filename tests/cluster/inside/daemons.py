@@ -39,7 +39,8 @@ LIMIT_PATIENCE = 150.0
 def on_cell(folder: Path, *, allow: Sequence[str] = (), **drm: Any) -> Iterator[Daemon]:
     """A daemon that submits to the cluster, not started yet."""
     environ = {name: os.environ[name] for name in CELL_VARIABLES if name in os.environ}
-    with daemon(folder, start=False, environ=environ, allow=allow, drm=DRM | drm) as service:
+    groups = {"staff": {}}  # which a script of the API's tests is for
+    with daemon(folder, start=False, environ=environ, allow=allow, drm=DRM | drm, groups=groups) as service:
         yield service
 
 

@@ -1,0 +1,1 @@
+"""Who people are and how much they may: providers, tokens, users, rates, CPU credit, the audit trail."""

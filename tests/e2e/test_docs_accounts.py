@@ -1,0 +1,55 @@
+"""The session in docs/accounts.md, run command by command against a real daemon and provider."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from drmaaticd.config import load
+from drmaaticd.settings import ORCID_PATTERN
+from tests.e2e.daemon import daemon
+from tests.provider import Provider
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "accounts.md").read_text(encoding="utf-8")
+
+
+def session() -> list[tuple[str, str]]:
+    """The commands of the page's console, and what it says that they write."""
+    (block,) = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    return [(command, output.strip()) for command, _, output in (part.partition("\n") for part in parts)]
+
+
+def plain(text: str) -> str:
+    """Without what is another at each run."""
+    text = re.sub(r"eyJ[\w.…-]+", "TOKEN", text)
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text).strip()
+
+
+def test_the_session(tmp_path: Path) -> None:
+    with Provider() as provider:
+        provider.people["theirs"] = {"sub": "0000-0002-1825-0097", "name": "Josiah Carberry"}
+        orcid = {"name": "ORCID", "userinfo_url": f"{provider.url}/userinfo", "pattern": ORCID_PATTERN}
+        credit = {"cpu_credit_max": 200}
+        with daemon(tmp_path, auth={"providers": [orcid]}, groups={"registered": credit}) as service:
+            commands = session()
+            assert len(commands) >= 8
+            script = "\n".join(f"{command}\necho; echo ====" for command, _ in commands)
+            done = subprocess.run(
+                ["sh", "-c", f"URL={service.url}\nORCID_TOKEN=theirs\n{script}"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+    outputs = done.stdout.split("====\n")[:-1]
+    for (command, expected), output in zip(commands, outputs, strict=True):
+        assert plain(output) == plain(expected), command
+
+
+def test_the_configurations_are_valid(tmp_path: Path) -> None:
+    for number, block in enumerate(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block, encoding="utf-8")
+        load(file)
