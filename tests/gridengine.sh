@@ -51,6 +51,10 @@ clean() { env -i PATH="$PATH" SGE_ROOT="$SGE_ROOT" SGE_CELL="$SGE_CELL" "$@"; }
 # Whoever administers the cell: root itself may not, until it has been made a manager.
 as_manager() { runuser -u sgeadmin -- env SGE_ROOT="$SGE_ROOT" SGE_CELL="$SGE_CELL" "$@"; }
 
+# alone COMMAND: this script with that command, while nobody else installs anything for the tests: apt and
+# pip bear no company. What is started meanwhile does not inherit the lock.
+alone() { flock -o /run/drmaaticd-tests.lock sh "$0" "$@"; }
+
 # Installing ---------------------------------------------------------------------------------------
 
 installed() {
@@ -236,9 +240,8 @@ stop() {
 }
 
 start() {
-    install_packages
-    make_account
-    make_environment
+    alone install
+    alone environment
     name_host
     start_master
     configure
@@ -265,7 +268,9 @@ case $command in
     freeze-master) master_runs; kill -STOP "$pid" ;;
     thaw-master) master_runs; kill -CONT "$pid" ;;
     rouse) rouse ;;
-    account) make_account; make_environment ;;
+    account) alone environment ;;
+    install) install_packages ;;
+    environment) make_account; make_environment ;;
     manage) [ $# -gt 0 ] || fail "manage needs a command"; as_manager "$@" ;;
     as) [ $# -gt 0 ] || fail "as needs a command"; as_account "$@" ;;
     *) sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

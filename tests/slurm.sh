@@ -51,6 +51,9 @@ wait_for() {
 # The daemons get nothing of the caller's environment: slurmd hands its own on to jobs.
 clean() { env -i PATH="$PATH" "$@"; }
 
+# As in gridengine.sh.
+alone() { flock -o /run/drmaaticd-tests.lock sh "$0" "$@"; }
+
 # Installing ---------------------------------------------------------------------------------------
 
 installed() {
@@ -202,8 +205,7 @@ stop() {
 }
 
 start() {
-    # shellcheck disable=SC2086
-    install_packages $PACKAGES
+    alone install
     sh "$TREE/tests/gridengine.sh" account
     prepare
     start_munge
@@ -282,6 +284,7 @@ command=${1:-}
 [ "$(id -u)" = 0 ] || fail "to be run as root"
 case $command in
     start) start ;;
+    install) install_packages $PACKAGES ;;
     stop) stop; stop_accounting; end TERM munged /run/munge/munged.pid ;;
     status) controller_runs && node_runs && usable ;;
     kill-controller) end KILL slurmctld "$RUN/slurmctld.pid" ;;

@@ -85,7 +85,7 @@ def test_jobs_go_on_and_are_adopted(tmp_path: Path, how: str) -> None:
         queued = submit(service, "nap", until=str(gate["ends"]))
         for uuid in (ends, fails, runs):
             wait_until(lambda uuid=uuid: state(service, uuid) == "running", "the jobs to run")
-        assert state(service, queued) == "queued_active"
+        wait_until(lambda: state(service, queued) == "queued_active", "the last one to queue")
         assert how == "kill" or service.stop() == 0
         if how == "kill":
             service.kill()
