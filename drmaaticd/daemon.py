@@ -206,7 +206,7 @@ class Daemon:
         self._undo.append(self._engine.close)
         self._handle_signals()
         self._run("submissions", self._submitter.run_forever())
-        self._run("reaping", self._sync.reap_forever())
+        self._run("reaping", self._sync.reaper.run_forever())
         self._accounts.recover()
         await self._submitter.recover()
         self._controls.recover()

@@ -9,24 +9,22 @@ word. What the evidence means is decided in `verdict`; submissions are made in `
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import heapq
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from drmaaticd import launcher
 from drmaaticd.config import Config
-from drmaaticd.drm.base import Array, Engine, EngineError, JobState, Report
+from drmaaticd.drm.base import Engine, EngineError, JobState, Report
 from drmaaticd.gate import FileGate
 from drmaaticd.launcher import Evidence
+from drmaaticd.outcome import array_changes, indices, members_of, single_changes
+from drmaaticd.reaping import Reaper
 from drmaaticd.states import State
 from drmaaticd.store import Store
-from drmaaticd.tasks import MEMBER_LETTERS, MEMBER_STATES, Task
-from drmaaticd.verdict import Patience, Verdict, combine, judge
+from drmaaticd.tasks import MEMBER_STATES, Task
+from drmaaticd.verdict import Patience, Verdict, judge
 from drmaaticd.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,17 +38,6 @@ SLICE = 50
 #: Seconds between two refreshes of a network file system's view of the spool.
 REFRESH_INTERVAL = 1.0
 
-#: Ended jobs that wait to be reaped from the DRM; no more are taken on (the DRM forgets them by itself).
-REAP_BACKLOG = 100_000
-
-#: Ended jobs that the DRM is asked about together; an engine may answer them all with one command.
-REAP_AT_ONCE = 200
-
-#: How often the DRM is asked about an ended job, the first pause in seconds, and how often it doubles.
-REAP_TRIES = 12
-FIRST_REAP_PAUSE = 0.5
-REAP_DOUBLINGS = 7
-
 Key = tuple[str, int | None]
 """A job of a task: its UUID, and the index for a member of an array."""
 
@@ -62,15 +49,6 @@ class _Doubt:
     name: str
     seconds: float
     since: float
-
-
-@dataclass(slots=True)
-class _Reaping:
-    """An ended job that the DRM is to be asked about, and how often it was."""
-
-    uuid: str
-    job_id: str
-    tries: int = 0
 
 
 class Sync:
@@ -95,11 +73,9 @@ class Sync:
         self._looks: set[Key] = set()
         self._doubts: dict[Key, _Doubt] = {}
         self._strange: set[str] = set()
-        self._reap: list[tuple[float, int, _Reaping]] = []
-        self._reap_order = itertools.count()
-        self._reap_ready = asyncio.Event()
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
+        self.reaper = Reaper(store, engine)
         self.on_final: list[Callable[[Task], None]] = []
         self.on_lost: list[Callable[[Task], None]] = []
 
@@ -137,10 +113,13 @@ class Sync:
         looks, self._looks = self._looks, set()
         keys = looks | set(rung.values())
         if keys:
-            await self.examine(keys, ask=looks)
+            try:
+                await self.examine(keys, ask=looks)
+            except BaseException:
+                self._looks |= looks  # the engine tells each only once
+                raise
         if rung or dead:
-            if rung:
-                await self._store.durable()
+            await self._store.durable()
             await self._files.run(self._remove_doorbells, [*rung, *dead])
         return len(keys)
 
@@ -195,7 +174,7 @@ class Sync:
             return {task.job_id: (task.uuid, None)}
         return {
             self._engine.element(task.job_id, index): (task.uuid, index)
-            for index, letter in zip(Array(**task.array).indices, task.members, strict=True)
+            for index, letter in zip(indices(task), task.members, strict=True)
             if not MEMBER_STATES[letter].final
         }
 
@@ -265,7 +244,7 @@ class Sync:
         job_id = found.claim.job_id
         if task.job_id is not None or task.attempt == 0:
             log.info("task %s was claimed by job %s, not by %s", uuid, job_id, task.job_id)
-        self._store.update(uuid, lambda known: known.changed(job_id=job_id, members=_members(known)))
+        self._store.update(uuid, lambda known: known.changed(job_id=job_id, members=members_of(known)))
         self.watch(uuid)
 
     # -- judging and writing ----------------------------------------------------------------
@@ -288,20 +267,21 @@ class Sync:
         task = self._store.get(uuid)
         if task is None or task.final:
             return
+        known = indices(task)
         verdicts: dict[int | None, Verdict] = {}
         for index, (evidence, report) in members.items():
-            verdict = self._judge(task, index, evidence, report)
+            verdict = self._judge(task, known, index, evidence, report)
             if verdict is not None:
                 verdicts[index] = verdict
         if any(verdict.resubmit for verdict in verdicts.values()):
-            whole = 1 if task.array is None else len(Array(**task.array).indices)
+            whole = 1 if task.array is None else len(known)
             if len(verdicts) == whole and all(verdict.resubmit for verdict in verdicts.values()):
                 self._lose(task)
                 return
             # Some of its members have begun: the others are as good as unknown.
             again = {index: ground for index, ground in members.items() if verdicts[index].resubmit}
             for index, (evidence, _) in again.items():
-                verdict = self._judge(task, index, evidence, Report(JobState.UNKNOWN))
+                verdict = self._judge(task, known, index, evidence, Report(JobState.UNKNOWN))
                 verdicts[index] = verdict if verdict is not None else Verdict()
         if verdicts:
             self._apply(task, verdicts)
@@ -318,15 +298,15 @@ class Sync:
             listener(lost)
 
     def _judge(
-        self, task: Task, index: int | None, evidence: Evidence, report: Report | None
+        self, task: Task, known: range, index: int | None, evidence: Evidence, report: Report | None
     ) -> Verdict | None:
+        """The verdict on a job of the task, whose members have the `known` indices; None if it is none."""
         key = (task.uuid, index)
         state = task.state
         if index is not None:
-            position = _position(task, index)
-            if position is None:
+            if index not in known:
                 return None
-            state = MEMBER_STATES[task.members[position]] if task.members else State.RECEIVED
+            state = MEMBER_STATES[task.members[known.index(index)]] if task.members else State.RECEIVED
         doubt = self._doubts.get(key)
         if doubt is not None and report is not None:
             now = time.monotonic()
@@ -354,13 +334,13 @@ class Sync:
 
     def _apply(self, before: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if before.array is None:
-            changes = _single_changes(before, verdicts[None]) if None in verdicts else {}
+            changes = single_changes(before, verdicts[None]) if None in verdicts else {}
         else:
-            changes = _array_changes(before, verdicts)
+            changes = array_changes(before, verdicts)
         if not changes:
             return
         after = self._store.update(before.uuid, lambda task: task.changed(**changes))
-        self._queue_reaping(before, after, verdicts)
+        self._queue_reaping(after, verdicts)
         if after.final:
             self.settled(after)
 
@@ -375,78 +355,13 @@ class Sync:
         for key in [key for key in self._doubts if key[0] == task.uuid] if self._doubts else ():
             del self._doubts[key]
 
-    # -- letting the DRM forget -----------------------------------------------------------------
-
-    def _queue_reaping(self, before: Task, after: Task, verdicts: Mapping[int | None, Verdict]) -> None:
+    def _queue_reaping(self, after: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if after.job_id is None:
             return
         for index, verdict in verdicts.items():
             if verdict.state is not None and verdict.state.final:
                 job_id = after.job_id if index is None else self._engine.element(after.job_id, index)
-                self._reap_at(0.0, _Reaping(after.uuid, job_id))
-
-    def _reap_at(self, delay: float, reaping: _Reaping) -> None:
-        if len(self._reap) < REAP_BACKLOG:
-            heapq.heappush(self._reap, (time.monotonic() + delay, next(self._reap_order), reaping))
-            self._reap_ready.set()
-
-    async def reap_forever(self) -> None:
-        """Ask the DRM about each ended job, until it has noticed the end and can forget it.
-
-        Runs until cancelled. A DRM notices later than the launcher tells, so most are asked again.
-        """
-        while True:
-            while self._reap:
-                wait = self._reap[0][0] - time.monotonic()
-                if wait > 0:
-                    self._reap_ready.clear()
-                    await self._sleep_until_reaping(wait)
-                    continue
-                await asyncio.gather(*(self._reap_one(reaping) for reaping in self._due(REAP_AT_ONCE)))
-            self._reap_ready.clear()
-            await self._reap_ready.wait()
-
-    def _due(self, most: int) -> list[_Reaping]:
-        """Take those off the line whose time has come, at most so many."""
-        now = time.monotonic()
-        due: list[_Reaping] = []
-        while self._reap and self._reap[0][0] <= now and len(due) < most:
-            due.append(heapq.heappop(self._reap)[2])
-        return due
-
-    async def _sleep_until_reaping(self, seconds: float) -> None:
-        """Sleep, but no longer than until another job is to be reaped."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reap_ready.wait(), seconds)
-
-    async def _reap_one(self, reaping: _Reaping) -> None:
-        try:
-            report = (await self._engine.finished(reaping.job_id)).about(reaping.uuid)
-        except EngineError as error:
-            log.debug("job %s is not reaped yet: %s", reaping.job_id, error)
-            report = None
-        if report is not None and report.state is JobState.ENDED:
-            self._add_usage(reaping.uuid, report)
-        elif report is None or report.state is not JobState.UNKNOWN:
-            reaping.tries += 1
-            if reaping.tries < REAP_TRIES:
-                self._reap_at(FIRST_REAP_PAUSE * 2 ** min(reaping.tries, REAP_DOUBLINGS), reaping)
-
-    def _add_usage(self, uuid: str, report: Report) -> None:
-        task = self._store.get(uuid)
-        if task is None:
-            return
-        changes: dict[str, Any] = {}
-        if report.usage is not None:
-            told = report.usage.as_json()
-            if task.array is None:
-                changes["usage"] = {**task.usage, **told}
-            elif "max_rss_bytes" in told:  # the times of its members have been added up already
-                changes["usage"] = _added(task.usage, {"max_rss_bytes": told["max_rss_bytes"]})
-        if task.state is State.FAILED and not task.detail and report.reason:
-            changes["detail"] = report.reason
-        if changes:
-            self._store.update(uuid, lambda known: known.changed(**changes))
+                self.reaper.add(after.uuid, job_id)
 
 
 NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)
@@ -455,116 +370,3 @@ NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)
 def _told(asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]) -> dict[Key, Report]:
     """What the DRM said, by job: of an id that it gave twice, each job is told what is true of it."""
     return {key: report.about(key[0]) for job_id, report in reports.items() for key in asked.get(job_id, ())}
-
-
-def _added(so_far: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
-    """The usage of an array: times add up, the largest memory counts."""
-    total = dict(so_far)
-    for name, value in more.items():
-        known = total.get(name, 0)
-        total[name] = max(known, value) if name == "max_rss_bytes" else known + value
-    return total
-
-
-def _position(task: Task, index: int) -> int | None:
-    if task.array is None:
-        return None
-    indices = Array(**task.array).indices
-    return indices.index(index) if index in indices else None
-
-
-def _members(task: Task) -> str:
-    """The members' letters, made when the array first reaches the DRM."""
-    if task.array is None or task.members:
-        return task.members
-    return MEMBER_LETTERS[State.QUEUED_ACTIVE] * len(Array(**task.array).indices)
-
-
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else int(seconds * 1000)
-
-
-def _single_changes(task: Task, verdict: Verdict) -> dict[str, Any]:
-    """The fields of a task that a verdict changes."""
-    changes: dict[str, Any] = {}
-    state = verdict.state
-    if state is not None and state is not task.state:
-        changes["state"] = state
-    if verdict.rerun:
-        changes.update(attempt=task.attempt + 1, started=None, exit_status=None, signal=None)
-    elif verdict.started is not None and task.started is None:
-        changes["started"] = _milliseconds(verdict.started)
-    if state is not None and (verdict.detail or task.detail) and verdict.detail != task.detail:
-        changes["detail"] = verdict.detail
-    if state is not None and state.final:
-        ended = _milliseconds(verdict.ended) or time.time_ns() // 1_000_000
-        started = changes.get("started", task.started)
-        changes.update(
-            exit_status=verdict.exit_status,
-            signal=verdict.signal,
-            # The launcher's clock may be behind that of the file server, which dates the start.
-            ended=ended if started is None else max(ended, started),
-            stop=False,
-            wanted="",
-        )
-        usage = _measured(verdict)
-        if usage:
-            changes["usage"] = usage
-    return changes
-
-
-def _measured(verdict: Verdict) -> dict[str, float]:
-    """The usage that the launcher's evidence gives; what the DRM tells is put over it."""
-    usage = {}
-    if verdict.cpu_seconds is not None:
-        usage["cpu_seconds"] = verdict.cpu_seconds
-    if verdict.started is not None and verdict.ended is not None:
-        usage["wall_seconds"] = round(max(verdict.ended - verdict.started, 0.0), 3)
-    return usage
-
-
-def _array_changes(task: Task, verdicts: Mapping[int | None, Verdict]) -> dict[str, Any]:
-    """The fields of an array's task that verdicts on its members change."""
-    members = list(_members(task))
-    first_started = task.started
-    last_ended = task.ended
-    failure: Verdict | None = None
-    usage = task.usage
-    for index, verdict in verdicts.items():
-        position = None if index is None else _position(task, index)
-        if position is None:
-            continue
-        if verdict.started is not None:
-            started = _milliseconds(verdict.started) or 0
-            first_started = started if first_started is None else min(first_started, started)
-        if verdict.state is None or MEMBER_STATES[members[position]].final:
-            continue
-        members[position] = MEMBER_LETTERS[verdict.state]
-        if verdict.state.final:
-            usage = _added(usage, _measured(verdict))
-            last_ended = max(last_ended or 0, _milliseconds(verdict.ended) or time.time_ns() // 1_000_000)
-            if verdict.state is State.FAILED and failure is None:
-                failure = verdict
-                failed_index = index
-    letters = "".join(members)
-    changes: dict[str, Any] = {}
-    if letters != task.members:
-        changes["members"] = letters
-    if usage != task.usage:
-        changes["usage"] = usage
-    if first_started != task.started:
-        changes["started"] = first_started
-    if last_ended != task.ended:
-        changes["ended"] = last_ended
-    if failure is not None and task.exit_status is None:
-        changes.update(exit_status=failure.exit_status, signal=failure.signal)
-        if not task.detail:
-            changes["detail"] = f"index {failed_index}: {failure.detail or 'failed'}"
-    state = combine(MEMBER_STATES[letter] for letter in set(members))
-    if state is not task.state:
-        changes["state"] = state
-        if state.final:
-            changes.update(stop=False, wanted="")
-            if state is State.DONE:
-                changes["exit_status"] = 0
-    return changes

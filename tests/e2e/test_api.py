@@ -350,7 +350,7 @@ def test_what_is_logged_of_a_request_carries_its_id(service: Daemon) -> None:
         f"{service.url}/task/{name}", headers={"X-Request-ID": "front-end.17"}, timeout=30
     )
     assert answer.headers["X-Request-ID"] == "front-end.17"
-    service.wait_for_log(rf"task {name} is deleted by \S+ \[front-end\.17\]")
+    service.wait_for_log(rf"audit: task\.deleted .*task={name} request_id=front-end\.17")
 
 
 def test_an_array_has_counts_and_an_output_each(service: Daemon) -> None:

@@ -69,7 +69,7 @@ class House:
         self.submitter = Submitter(**rooms, config=self.settings)
         self.controls = Controls(**rooms, submitter=self.submitter)
         self.running = asyncio.create_task(self.submitter.run_forever())
-        self.reaping = asyncio.create_task(self.sync.reap_forever())
+        self.reaping = asyncio.create_task(self.sync.reaper.run_forever())
         return self
 
     async def __aexit__(self, *_: object) -> None:
