@@ -36,7 +36,7 @@ run: $(VENV)/.ready-run
 # Testing -----------------------------------------------------------------------------------------
 
 test: $(VENV)/.ready-dev $(VENV)/.ready-system
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: lint types unit
 

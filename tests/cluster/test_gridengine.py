@@ -51,7 +51,6 @@ def warden() -> Iterator[Path]:
         listening.close()
 
 
-@pytest.mark.xdist_group("gridengine")  # one cell, and one part on it at a time
 @pytest.mark.timeout(PART_TIMEOUT + 500)
 @pytest.mark.parametrize("part", PARTS)
 def test_on_a_real_grid_engine(warden: Path, part: str) -> None:

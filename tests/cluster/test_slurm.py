@@ -105,14 +105,12 @@ def finish(process: subprocess.Popen[bytes], output: Path) -> None:
     assert status == 0, text[-20000:]
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.timeout(PART_TIMEOUT + 500)
 @pytest.mark.parametrize("part", TOGETHER, ids=lambda part: part.name)
 def test_on_a_real_slurm(together: dict[str, tuple[subprocess.Popen[bytes], Path]], part: Part) -> None:
     finish(*together[part.name])
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.timeout(PART_TIMEOUT + 500)
 @pytest.mark.parametrize("part", ALONE, ids=lambda part: part.name)
 def test_faults_of_a_real_slurm(
