@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 from cells import Cell
-from daemons import CLUSTER, NAP, Cluster, on_cell
+from daemons import NAP, Cluster, on_cell
 from warden import ask
-
-if CLUSTER != "slurm":
-    collect_ignore_glob = ["test_slurm_*"]
 
 
 @pytest.fixture
