@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from drmaaticd.drm import slurmanswers as answers
 from drmaaticd.drm import slurmwords
@@ -27,14 +26,12 @@ from drmaaticd.drm.base import (
     Report,
 )
 from drmaaticd.drm.dialects import NO_SETTINGS
-from drmaaticd.drm.slurmaccounting import Accounting
+from drmaaticd.drm.slurmaccounting import Accounting, keep
 from drmaaticd.drm.slurmanswers import Listing
 from drmaaticd.drm.slurmcommands import ALL_INDICES, Commands, Kind, Output
 from drmaaticd.errors import ConfigurationError, Finding
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Endings that are remembered: Slurm forgets them (MinJobAge), and sync asks again.
 ENDINGS_KEPT = 10_000
@@ -47,6 +44,9 @@ DOUBTS_KEPT = 100_000
 
 #: Seconds in which questions about ended jobs are gathered, for one command to answer them all.
 GATHERING = 0.5
+
+#: How often a job is told to stop until Slurm shows it as stopped, and the seconds between.
+STOPS, STOP_PAUSE = 10, 0.2
 
 #: Characters of squeue's answer from which on it is read in a thread, not on the loop.
 PARSED_ON_THE_LOOP = 100_000
@@ -208,7 +208,7 @@ class SlurmEngine:
             if job_id is None:
                 raise PassingFault(f"sbatch named no job: {answers.text_of(output.out + output.err)}")
         except PassingFault:
-            _keep(self._doubtful, job.task, None, DOUBTS_KEPT)
+            keep(self._doubtful, job.task, None, DOUBTS_KEPT)
             raise
         return self._submitted(job, job_id)
 
@@ -220,7 +220,7 @@ class SlurmEngine:
             for known in [known for known in self._ended if answers.base_of(known) == job_id]:
                 del self._ended[known]
         if job.array is not None:
-            _keep(self._arrays, job_id, job.array, ARRAYS_KEPT)
+            keep(self._arrays, job_id, job.array, ARRAYS_KEPT)
         return job_id
 
     def element(self, job_id: str, index: int) -> str:
@@ -306,7 +306,7 @@ class SlurmEngine:
 
     def _remembered(self, job_id: str, report: Report) -> Report:
         if report.state is JobState.ENDED:
-            _keep(self._ended, job_id, report, ENDINGS_KEPT)
+            keep(self._ended, job_id, report, ENDINGS_KEPT)
             self._suspended.discard(job_id)
         return report
 
@@ -426,7 +426,12 @@ class SlurmEngine:
             if answers.is_over(refusal):
                 raise
             log.debug("job %s is stopped by a signal instead: %s", job_id, refusal)
-            await self._order("scancel", "--signal=STOP", "--full", job_id)
+            for _ in range(STOPS):
+                await self._order("scancel", "--signal=STOP", "--full", job_id)
+                report = (await self._list(job_id)).reports.get(job_id)
+                if report is None or report.state is not JobState.RUNNING:
+                    return
+                await asyncio.sleep(STOP_PAUSE)  # a job that is just starting does not show it at once
         else:
             self._suspended.add(job_id)
 
@@ -442,11 +447,3 @@ def _settle(future: asyncio.Future[Report], answer: Report | PassingFault) -> No
         future.exception()  # whoever asked may have gone away
     else:
         future.set_result(answer)
-
-
-def _keep(memory: dict[str, T], key: str, value: T, most: int) -> None:
-    """Remember the latest; what was remembered first is forgotten first."""
-    memory.pop(key, None)
-    memory[key] = value
-    if len(memory) > most:
-        del memory[next(iter(memory))]

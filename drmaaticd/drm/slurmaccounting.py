@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import pwd
 from collections.abc import Sequence
+from typing import TypeVar
 
 from drmaaticd.drm import slurmanswers as answers
 from drmaaticd.drm.base import Report
 from drmaaticd.drm.slurmcommands import ALL_INDICES, Commands, Kind
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Jobs that one sacct is asked about: their ids must fit a command line.
 MOST_AT_ONCE = 1000
@@ -52,3 +55,11 @@ def _account_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
+
+
+def keep(memory: dict[str, T], key: str, value: T, most: int) -> None:
+    """Remember the latest; what was remembered first is forgotten first."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > most:
+        del memory[next(iter(memory))]

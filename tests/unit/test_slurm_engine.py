@@ -372,7 +372,7 @@ async def test_a_job_of_another_task_is_left_alone(slurm: Slurm) -> None:
 
 
 @in_loop
-async def test_suspending_by_right_or_by_signal(slurm: Slurm) -> None:
+async def test_suspending_by_right_or_by_signal(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm.queue(f"7|RUNNING|None|t-x-{UUID}")
     async with slurm.engine() as engine:
         await engine.control("7", Action.SUSPEND, UUID)
@@ -385,8 +385,9 @@ async def test_suspending_by_right_or_by_signal(slurm: Slurm) -> None:
         assert (await engine.states(["7"], 1.0))["7"].state is JobState.SYSTEM_SUSPENDED
         slurm.say("scontrol", "echo 'Access/permission denied for job 7' >&2; exit 1")
         slurm.queue(f"7|RUNNING|None|t-x-{UUID}")
+        monkeypatch.setattr("drmaaticd.drm.slurm.STOPS", 2)  # a Slurm that never shows it
         await engine.control("7", Action.SUSPEND, UUID)
-        assert slurm.called("scancel") == ["scancel --signal=STOP --full 7"]
+        assert slurm.called("scancel") == ["scancel --signal=STOP --full 7"] * 2
         slurm.queue(f"7|STOPPED|None|t-x-{UUID}")
         await engine.control("7", Action.RESUME, UUID)
         assert slurm.called("scancel")[-1] == "scancel --signal=CONT --full 7"

@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.cluster.inside.cells import Cell
-from tests.cluster.inside.daemons import CLUSTER, NAP, Cluster, on_cell
+from tests.cluster.inside.daemons import NAP, Cluster, on_cell
 from tests.cluster.warden import ask
-
-if CLUSTER != "slurm":
-    collect_ignore_glob = ["test_slurm_*"]
 
 
 @pytest.fixture
