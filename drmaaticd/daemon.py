@@ -20,6 +20,7 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
+from drmaaticd.admin import AdminSocket
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
@@ -222,6 +223,9 @@ class Daemon:
             self._notifier.watchdog, (self._notifier.watchdog_interval or 3600.0) * 1000
         )
         self._watchdog.start()
+        self._admin = AdminSocket(self.config.paths.state_dir, self._accounts)
+        await self._admin.start()
+        self._undo.append(self._admin.close)
         server.add_sockets(sockets)
         self._announce(sockets)
 
@@ -280,6 +284,7 @@ class Daemon:
         self._notifier.stopping()
         self._intake.stopping = True
         server.stop()
+        await self._admin.close()
         await _drain(server, self._app, DRAIN_SECONDS)
         await self._app.close()
         await self._intake.close()
