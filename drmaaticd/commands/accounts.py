@@ -55,7 +55,7 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     issue.add_argument("--lifetime", type=_duration, metavar="D", help='such as "90 days"')
     revoke = _action(actions, "revoke", "end one token, or all of a user", _revoke)
     which = revoke.add_mutually_exclusive_group(required=True)
-    which.add_argument("token", nargs="?", metavar="ID", help="its id (jti); - reads id or token from stdin")
+    which.add_argument("which", nargs="?", metavar="ID", help="its id (jti); - reads id or token from stdin")
     which.add_argument("--user", metavar="NAME", help="all tokens of this user")
     _action(actions, "list", "tokens that have not expired", _token_list).add_argument(
         "--user", metavar="NAME", help="of this user alone"
@@ -157,8 +157,8 @@ def _issue(arguments: argparse.Namespace, ask: Ask) -> tuple[Any, str]:
 
 def _revoke(arguments: argparse.Namespace, ask: Ask) -> tuple[Any, str]:
     jti = None
-    if arguments.token is not None:
-        given = sys.stdin.readline(65536).strip() if arguments.token == "-" else arguments.token
+    if arguments.which is not None:
+        given = sys.stdin.readline(65536).strip() if arguments.which == "-" else arguments.which
         jti = _jti(given)
     count = ask("token.revoke", jti=jti, user=arguments.user)
     return {"revoked": count}, f"{count} {'token' if count == 1 else 'tokens'} revoked"
