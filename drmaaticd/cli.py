@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from drmaaticd import __version__, logs
-from drmaaticd.commands import check, init, serve, store
+from drmaaticd.commands import accounts, check, init, serve, store
 
 #: Exit status of a command that failed or found something wrong, and of one that Ctrl-C ended.
 FAILED, INTERRUPTED = 1, 130
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"drmaaticd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (serve, check, init, store):
+    for command in (serve, check, init, store, accounts):
         command.add(commands)
     return parser
 

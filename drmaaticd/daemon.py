@@ -21,6 +21,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
 from drmaaticd import logs
+from drmaaticd.admin import AdminSocket
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
@@ -224,6 +225,9 @@ class Daemon:
             self._notifier.watchdog, (self._notifier.watchdog_interval or 3600.0) * 1000
         )
         self._watchdog.start()
+        self._admin = AdminSocket(self.config.paths.state_dir, self._accounts)
+        await self._admin.start()
+        self._undo.append(self._admin.close)
         server.add_sockets(sockets)
         self._announce(sockets)
 
@@ -282,6 +286,7 @@ class Daemon:
         self._notifier.stopping()
         self._intake.stopping = True
         server.stop()
+        await self._admin.close()
         await _drain(server, self._app, DRAIN_SECONDS)
         await self._app.close()
         await self._intake.close()

@@ -80,6 +80,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("service", ALL),
     # Handlers never see the store, the engine or a path.
     ("web", "callers context errors mime service"),
+    ("admin_protocol", ""),
+    ("admin", "admin_protocol auth errors"),
     ("daemon", ALL),
     ("commands", ALL),
     ("cli", ALL),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.cluster.inside.cells import Cell
 from tests.cluster.inside.daemons import NAP, Cluster, on_cell
 from tests.cluster.warden import ask
