@@ -43,7 +43,7 @@ SEED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """What a probe saw in a round, milliseconds; see `probed`."""
 
     longest: float
@@ -53,13 +53,13 @@ class _Seen:
     collection: float
 
 
-class _Probed:
+class Probed:
     """A program with a probe in it."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def take(self) -> _Seen:
+    def take(self) -> Seen:
         """What it saw since the last call."""
         stdin, stdout = self.program.process.stdin, self.program.process.stdout
         if stdin is None or stdout is None:
@@ -67,7 +67,7 @@ class _Probed:
         stdin.write(b"\n")
         stdin.flush()
         told: dict[str, float] = json.loads(stdout.readline())
-        return _Seen(**{name: 1000 * seconds for name, seconds in told.items()})
+        return Seen(**{name: 1000 * seconds for name, seconds in told.items()})
 
 
 class _Load:
@@ -167,7 +167,7 @@ def loop(place: Path, scale: Scale) -> list[Figure]:
     idle = Program(["-m", "benchmarks.probed", "idle"], place / "idle" / "log")
     daemon = Daemon(place / "daemon", SCRIPTS, module=("benchmarks.probed", "daemon"), slots=SLOTS)
     with daemon, idle:
-        watched, beside = _Probed(daemon), _Probed(idle)
+        watched, beside = Probed(daemon), Probed(idle)
         starting = watched.take()
         beside.take()
         load = _Load(daemon, scale.live, list(unowned(scale.tasks)))
@@ -180,7 +180,7 @@ def loop(place: Path, scale: Scale) -> list[Figure]:
     return _figures(scale, starting, rounds, load)
 
 
-def _figures(scale: Scale, starting: _Seen, rounds: list[tuple[_Seen, _Seen]], load: _Load) -> list[Figure]:
+def _figures(scale: Scale, starting: Seen, rounds: list[tuple[Seen, Seen]], load: _Load) -> list[Figure]:
     ours, idle = [pair[0] for pair in rounds], [pair[1] for pair in rounds]
     worst = max(ours, key=lambda seen: seen.longest)
     seconds = scale.loop_rounds * scale.loop_seconds

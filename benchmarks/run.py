@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import (
     bench_endings,
+    bench_gridengine,
     bench_loop,
     bench_requests,
     bench_slurm,
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     **bench_loop.BENCHMARKS,
     **bench_store.BENCHMARKS,
     **bench_slurm.BENCHMARKS,
+    **bench_gridengine.BENCHMARKS,
 }
 
 

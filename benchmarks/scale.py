@@ -32,6 +32,11 @@ class Scale:
     slurm_rounds: int
     slurm_live: int
     slurm_endings: int
+    cell_rounds: int
+    cell_live: int
+    cell_swept: int
+    cell_endings: int
+    """The same on Grid Engine; `cell_swept` jobs are asked about in one sweep."""
 
 
 FULL = Scale(
@@ -49,6 +54,10 @@ FULL = Scale(
     slurm_rounds=5,
     slurm_live=2000,
     slurm_endings=20,
+    cell_rounds=5,
+    cell_live=2000,
+    cell_swept=10_000,
+    cell_endings=20,
 )
 
 QUICK = Scale(
@@ -66,4 +75,8 @@ QUICK = Scale(
     slurm_rounds=1,
     slurm_live=10,
     slurm_endings=1,
+    cell_rounds=1,
+    cell_live=10,
+    cell_swept=20,
+    cell_endings=1,
 )
