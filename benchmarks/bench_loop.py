@@ -146,7 +146,10 @@ class _Load:
         turn = 0
         with self._daemon.connect() as connection:
             while not self._over.wait(CONTROL_PAUSE):
-                uuid = self.live[-1 - turn % 20]
+                live = self.live
+                if not live:  # all have ended just now
+                    continue
+                uuid = live[-1 - turn % min(len(live), 20)]
                 turn += 1
                 for request in _controls(uuid, turn):
                     if connection.exchange(request).status not in (200, 204, 404, 409):
