@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from drmaaticd.auth import audit, providers, users
+from drmaaticd.auth import audit, jose, providers, users
 from drmaaticd.auth.credit import Credit
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.auth.rates import Rates, network_of
@@ -161,6 +161,7 @@ class Accounts:
             self._rates.take(f"exchanges from {network_of(address)}", self._config.auth.token_rate)
         try:
             provider, identity = await self._vouched_for(authorization, name)
+            await jose.load()
             async with self._rotating:
                 user, issued = self._admit(provider, identity)
         except DrmaaticdError as error:
@@ -305,6 +306,7 @@ class Accounts:
         The account is made if it is new, for which it needs a group. `lifetime` is in seconds.
         Raises `InvalidInput`, `Forbidden` for a disabled account.
         """
+        await jose.load()
         async with self._rotating:
             user = self._service_account(name.removeprefix(f"{INTERNAL}:"), group)
             lifetime = self._lifetime(user) if lifetime is None else lifetime

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import jwt
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
+from drmaaticd.auth import jose
+from drmaaticd.auth.jose import jwt
 from drmaaticd.errors import NotAuthenticated, ProviderFailed
 from drmaaticd.settings import Provider
 
@@ -155,15 +156,16 @@ class Providers:
 
     async def _id_token(self, provider: Provider, token: str) -> Mapping[str, Any]:
         """The claims of a valid ID token for one of our clients. Raises `Refused`."""
+        await jose.load()
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-        except jwt.PyJWTError:
+            kid = jwt().get_unverified_header(token).get("kid")
+        except jwt().PyJWTError:
             raise Refused("The token is no ID token.") from None
         keys = await self._keys_for(provider, kid if isinstance(kid, str) else None)
         failure = "it is signed by a key that the provider does not name"
         for key in keys:
             try:
-                said: dict[str, Any] = jwt.decode(
+                said: dict[str, Any] = jwt().decode(
                     token,
                     key,
                     algorithms=ALGORITHMS,
@@ -172,7 +174,7 @@ class Providers:
                     leeway=LEEWAY,
                     options={"require": ["iss", "sub", "aud", "exp"]},
                 )
-            except (jwt.PyJWTError, TypeError, ValueError) as error:
+            except (jwt().PyJWTError, TypeError, ValueError) as error:
                 failure = _why(error)
                 continue
             # Core, section 3.1.3.7, 4: of several audiences, the one that it was issued to.
@@ -199,8 +201,8 @@ class Providers:
             if not isinstance(one, dict) or one.get("use", "sig") != "sig" or one.get("kty") == "oct":
                 continue  # for encryption, or a shared secret, which no public document can hold
             try:
-                key = jwt.PyJWK(one)
-            except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+                key = jwt().PyJWK(one)
+            except (jwt().PyJWTError, ValueError, TypeError, KeyError):
                 continue  # a kind of key that is not known here
             # PyJWT holds a PyJWK to one algorithm, which it guesses where the provider has named none.
             found.append((key.key_id, key if "alg" in one else key.key))
@@ -262,11 +264,11 @@ def _names_one(clients: object, ours: tuple[str, ...]) -> bool:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, jwt.ExpiredSignatureError):
+    if isinstance(error, jwt().ExpiredSignatureError):
         return "it has expired"
-    if isinstance(error, jwt.InvalidAudienceError):
+    if isinstance(error, jwt().InvalidAudienceError):
         return "it was issued to another client"
-    if isinstance(error, jwt.InvalidIssuerError):
+    if isinstance(error, jwt().InvalidIssuerError):
         return "it was issued by somebody else"
     return "its signature or a claim is wrong"
 

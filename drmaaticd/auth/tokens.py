@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
+from drmaaticd.auth.jose import jwt
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.store import Store
 
@@ -64,13 +63,18 @@ class Tokens:
         self._keys = keys
         self._now = now
         self._remembered: OrderedDict[bytes, Claims] = OrderedDict()
+        if len(self._table) > 0:
+            jwt()  # before the first request
 
     def issue(self, user: str, lifetime: float) -> Issued:
-        """A new token for the user, `lifetime` seconds long. It counts once the store is durable."""
+        """A new token for the user, `lifetime` seconds long. It counts once the store is durable.
+
+        The first one takes long unless `jose.load` was awaited.
+        """
         now = int(self._now())
         key = self._keys.current
         claims = Claims(secrets.token_urlsafe(16), user, now, now + int(lifetime), key.kid)
-        text = jwt.encode(
+        text = jwt().encode(
             {
                 "iss": ISSUER,
                 "sub": user,
@@ -88,7 +92,7 @@ class Tokens:
 
     def verify(self, text: str) -> Claims | None:
         """What a token says, None if it does not count (any more), whatever the reason."""
-        if len(text) > MAX_TOKEN:
+        if len(text) > MAX_TOKEN or len(self._table) == 0:
             return None
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         claims = self._remembered.get(digest)
@@ -114,11 +118,11 @@ class Tokens:
     def _check(self, text: str) -> Claims | None:
         """Signature and claims; PyJWT compares in constant time."""
         try:
-            kid = jwt.get_unverified_header(text).get("kid")
+            kid = jwt().get_unverified_header(text).get("kid")
             key = self._keys.get(kid, self._now()) if isinstance(kid, str) else None
             if key is None:
                 return None
-            said = jwt.decode(
+            said = jwt().decode(
                 text,
                 key.secret,
                 algorithms=[ALGORITHM],
@@ -128,7 +132,7 @@ class Tokens:
                 options={"require": list(REQUIRED), "verify_exp": False, "verify_iat": False},
             )
             return Claims(str(said["jti"]), str(said["sub"]), int(said["iat"]), int(said["exp"]), key.kid)
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        except (jwt().PyJWTError, ValueError, TypeError, RecursionError):
             return None
 
     def revoke(self, jti: str) -> bool:
