@@ -206,8 +206,7 @@ class Submitter:
             return True
         faults.reached(faults.SUBMITTED)
         self._store.update(uuid, lambda known: _submitted(known, job_id))
-        self._sync.watch(uuid)
-        self._sync.note(uuid)
+        self._sync.submitted(uuid)
         return True
 
     def _refused(self, uuid: str, reason: str) -> None:

@@ -9,6 +9,7 @@ word. What the evidence means is decided in `verdict`; submissions are made in `
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,11 @@ log = logging.getLogger(__name__)
 
 #: Doorbells that one pass answers; the rest waits for the next, so that the loop is never long away.
 DOORBELLS_PER_PASS = 500
+
+#: Seconds without a submission after which the DRM is asked about the new jobs, and of how many in one
+#: pass; the sweep comes to all of them anyway.
+CALM = 0.5
+FRESH_PER_PASS = 100
 
 #: Records judged without giving the loop back.
 SLICE = 50
@@ -71,6 +77,9 @@ class Sync:
         self._patience = Patience(ending=grace, lost=config.drm.lost_after)
         self._with_drm: set[str] = set()
         self._looks: set[Key] = set()
+        self._fresh: dict[str, None] = {}
+        self._fresh_at = 0.0
+        self._calm = 0.0 if engine.endings_are_prompt else CALM
         self._doubts: dict[Key, _Doubt] = {}
         self._strange: set[str] = set()
         self._refreshed = 0.0
@@ -84,6 +93,15 @@ class Sync:
     def note(self, uuid: str, index: int | None = None) -> None:
         """The engine has seen this job start or end: look at it in the next pass."""
         self._looks.add((uuid, index))
+
+    def submitted(self, uuid: str) -> None:
+        """The DRM has taken a job of this task: see what became of it, once submissions pause.
+
+        Not amid them: Grid Engine lets a question that follows a submission wait for up to a second.
+        """
+        self.watch(uuid)
+        self._fresh[uuid] = None
+        self._fresh_at = time.monotonic()
 
     def watch(self, uuid: str) -> None:
         """From now on the DRM holds a job of this task."""
@@ -110,6 +128,7 @@ class Sync:
                 dead.append(name)
             else:
                 rung[name] = (bell.task, bell.index)
+        self._look_at_fresh()
         looks, self._looks = self._looks, set()
         keys = looks | set(rung.values())
         if keys:
@@ -122,6 +141,12 @@ class Sync:
             await self._store.durable()
             await self._files.run(self._remove_doorbells, [*rung, *dead])
         return len(keys)
+
+    def _look_at_fresh(self) -> None:
+        if self._fresh and time.monotonic() - self._fresh_at >= self._calm:
+            for uuid in list(itertools.islice(self._fresh, FRESH_PER_PASS)):
+                del self._fresh[uuid]
+                self.note(uuid)
 
     def _list_doorbells(self) -> Sequence[str]:
         spool = self._workspace.spool
