@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Generator, Iterator
 
@@ -24,10 +25,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember which tests were skipped, in their set-up or later."""
+    """Remember which tests were skipped, in their set-up or later. With ``CI=true`` no test may be."""
     report = yield
     if report.skipped:
         item.stash[_SKIPPED] = True
+        if os.environ.get("CI") == "true":
+            report.outcome = "failed"
+            report.longrepr = f"CI must run every test, but this one was skipped: {report.longrepr}"
     return report
 
 

@@ -5,9 +5,10 @@
 # need it say that they were skipped. With CI=true nothing may be missing.
 set -eu
 
-# command  Debian package
+# command        Debian package
 needed='
-curl     curl
+curl             curl
+systemd-analyze  systemd
 '
 
 say() { printf '%s\n' "$*" >&2; }
