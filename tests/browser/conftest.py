@@ -25,9 +25,10 @@ def chromium() -> str:
     pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of this worker."""
+    """One browser for a file's tests. While it is there an event loop runs in this thread, so that no
+    test of these files can run one itself."""
     arguments = ["--disable-gpu", "--disable-dev-shm-usage"]
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")  # Chromium's own does not work for root
