@@ -252,21 +252,17 @@ class Service:
 
     def watch_many(self, caller: Caller, query: Mapping[str, str], last: str | None) -> Watch | None:
         """Watch the tasks that ``ids`` names, or all of the caller's; see `Watching.open`."""
-        self.check_open(caller)
         return self._watching.open(caller, self._view, uuids=parse_filters(query).uuids, last=last)
 
     def link(self, caller: Caller, uuid: str, lifetime: int | None) -> dict[str, Any]:
         """A link by which anyone may read the task; see `Links.make`. Raises `NotFound`, `Forbidden` too."""
-        task = _present(self._usable(caller, uuid))
-        text, seconds = self.accounts.links.make(task, lifetime)
+        text, seconds = self.accounts.links.make(_present(self._usable(caller, uuid)), lifetime)
         _audit("task.linked", caller, uuid)
         return {"url": f"{self.config.public_url}/task/{uuid}?link={text}", "expires_in": seconds}
 
     def follow(self, caller: Caller, uuid: str, text: str) -> Caller:
         """The caller, with leave to read this task by a link. Raises `NotAuthenticated`."""
-        task = self._store.get(uuid)
-        present = None if task is None or task.deleted is not None else task
-        return self.accounts.links.follow(caller, present, text)
+        return self.accounts.links.follow(caller, self._store.get(uuid), text)
 
     def tasks(
         self, caller: Caller, query: Mapping[str, str], page: int, size: int

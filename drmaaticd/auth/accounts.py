@@ -138,7 +138,9 @@ class Accounts:
         user = self._users.get(caller.user)
         if user is None or user.disabled:
             return None
-        if caller.token and not self._tokens.counts(caller.token, caller.signed_by or "", user.key):
+        if caller.token is not None and not self._tokens.counts(
+            caller.token, caller.signed_by or "", user.key, caller.expires or 0
+        ):
             return None
         name, group = self._users.group(user.group)
         return replace(caller, group=name, is_admin=group.admin)

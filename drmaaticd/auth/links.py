@@ -63,7 +63,7 @@ class Links:
     def follow(self, caller: Caller, task: Task | None, text: str) -> Caller:
         """The caller, with leave to read the task. Raises `NotAuthenticated` if the link does not count."""
         found = _LINK.fullmatch(text)
-        if found is not None and task is not None and task.owner is not None:
+        if found is not None and task is not None and task.owner is not None and task.deleted is None:
             kid, expires, signature = found[1], int(found[2]), found[3]
             key = self._keys.get(kid, self._now())
             if key is not None and hmac.compare_digest(signature, _signature(key.secret, expires, task)):

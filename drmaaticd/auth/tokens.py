@@ -101,9 +101,9 @@ class Tokens:
             if claims is None:
                 return None
             self._remember(digest, claims)
-        return claims if self.counts(claims.jti, claims.kid, claims.user) else None
+        return claims if self.counts(claims.jti, claims.kid, claims.user, claims.expires) else None
 
-    def counts(self, jti: str, kid: str, user: str) -> bool:
+    def counts(self, jti: str, kid: str, user: str, expires: int) -> bool:
         """Whether a token whose signature was right counts now.
 
         None of this may be remembered: time passes, keys are retired, tokens revoked.
@@ -114,7 +114,7 @@ class Tokens:
             known is not None
             and "revoked" not in known
             and known["user"] == user
-            and now < known["expires"]
+            and now < expires
             and self._keys.get(kid, now) is not None
         )
 
