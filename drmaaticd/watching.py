@@ -47,7 +47,10 @@ SLACK = 60_000
 #: Seconds after which it may help to ask for a stream again: by then those that are dead are found.
 RETRY_AFTER = int(HEARTBEAT)
 
-_EVENT_ID = re.compile(r"([0-9a-f-]{36})@(\d{1,15})@([0-9a-f]{8})|end@(\d{1,15})")
+#: The id of the event that tells that all tasks of a stream have ended.
+END = "end"
+
+_EVENT_ID = re.compile(r"([0-9a-f-]{36})@(\d{1,15})@([0-9a-f]{8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,15 @@ class Heard:
     @classmethod
     def parse(cls, text: str | None) -> Heard | None:
         """None where there is none, or what there is was not made here."""
+        if text == END:
+            return cls("", 0, "")
         found = _EVENT_ID.fullmatch(text or "")
-        if found is None:
-            return None
-        uuid, updated, mark, ended = found.groups()
-        return cls("", int(ended), "") if uuid is None else cls(uuid, int(updated), mark)
+        return None if found is None else cls(found[1], int(found[2]), found[3])
 
     def covers(self, task: Task) -> bool:
         """Whether its client knows the task as it is."""
         if not self.uuid:
-            return task.final and task.updated <= self.updated
+            return task.final  # and was told, before the end
         if task.uuid == self.uuid:
             return _mark(task) == self.mark
         return task.final and task.updated < self.updated - SLACK
@@ -103,7 +105,6 @@ class Watch:
         the last of them, and is told what came later."""
         self.queued = False
         """Whether it is about to be woken."""
-        self._latest = 0
         self._beat = False
         self._ended = False
         self._over = False
@@ -150,7 +151,7 @@ class Watch:
                 events.append(event)
         if self._is_through:
             self._ended = True
-            events.append(Event("end", f"end@{self._latest}", {}))
+            events.append(Event("end", END, {}))
         return events
 
     @property
@@ -165,7 +166,6 @@ class Watch:
         if task is None or task.deleted is not None or not self.caller.may_see(task):
             self._leave(uuid)
             return Event("gone", "", {"uuid": uuid})
-        self._latest = max(self._latest, task.updated)
         if task.final:
             self._leave(uuid)
         return Event("", f"{uuid}@{updated}@{_mark(task)}", self._watching.shown(self, task))
@@ -255,7 +255,7 @@ class Watching:
             return []  # unowned tasks are known only to who knows their UUIDs
         owner = ANY if caller.is_admin else caller.user
         _, tasks = self._store.page(owner=owner, states=LIVE, size=FIRST)
-        if heard is not None:
+        if heard is not None and heard.uuid:
             _, later = self._store.page(owner=owner, updated_since=heard.updated - SLACK, size=FIRST)
             tasks += [task for task in later if task.final]
         return tasks
