@@ -27,6 +27,7 @@ from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
+from drmaaticd.desk import Desk
 from drmaaticd.engines import environment_to_start_anew, make_engine
 from drmaaticd.errors import ConfigurationError, Finding
 from drmaaticd.gate import FileGate
@@ -195,6 +196,7 @@ class Daemon:
             housekeeping=housekeeping,
             accounts=accounts,
             watching=watching,
+            desk=Desk(config=config, accounts=accounts),
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets

@@ -18,6 +18,7 @@ from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
+from drmaaticd.desk import Desk
 from drmaaticd.drafts import Draft
 from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
@@ -98,6 +99,7 @@ class Service:
         housekeeping: Housekeeping,
         accounts: Accounts,
         watching: Watching,
+        desk: Desk,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
@@ -111,6 +113,7 @@ class Service:
         self._housekeeping = housekeeping
         self.accounts = accounts
         self._watching = watching
+        self.desk = desk
 
     # -- who and whether -----------------------------------------------------------------------
 

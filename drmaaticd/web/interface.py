@@ -146,11 +146,41 @@ class Watch(Protocol):
         """End it; once more does nothing. Who waits in `next` is told the end."""
 
 
+class Begun(Protocol):
+    """A sign-in at a provider that has begun."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def verifier(self) -> str: ...
+    @property
+    def nonce(self) -> str: ...
+
+
+class Desk(Protocol):
+    """What the page alone asks."""
+
+    def ways_in(self) -> list[str]:
+        """The names of the providers at which people can sign in."""
+
+    def begin_sign_in(self, provider: str, redirect_uri: str) -> Begun: ...
+    async def sign_in(
+        self, provider: str, code: str, *, verifier: str, nonce: str, redirect_uri: str, address: str
+    ) -> JSON: ...
+    def issuer(self, provider: str) -> str | None: ...
+    def anonymous(self) -> bool: ...
+    async def check_token(self, token: str, address: str) -> Caller: ...
+
+
 class Service(Protocol):
     """The use cases. Every method raises `errors.DrmaaticdError` for what a caller can understand."""
 
     @property
     def config(self) -> Settings: ...
+    @property
+    def desk(self) -> Desk: ...
     async def authenticate(self, authorization: str | None, address: str) -> Caller: ...
     def follow(self, caller: Any, uuid: str, text: str, /) -> Caller:
         """The caller, with leave to read the task by this link. Raises `NotAuthenticated`."""

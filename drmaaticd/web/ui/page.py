@@ -144,5 +144,7 @@ def xsrf_settings(public_url: str) -> dict[str, Any]:
     return {
         "xsrf_cookie_name": XSRF_COOKIE,
         "xsrf_cookie_version": 2,
-        "xsrf_cookie_kwargs": cookie_attributes(public_url) | {"samesite": "Strict"},
+        # Lax, as the session's: were it not sent with a link from elsewhere (a mail's, a provider's on the
+        # way back), that page would get a new one, and forms that are open in other tabs would be void.
+        "xsrf_cookie_kwargs": cookie_attributes(public_url),
     }
