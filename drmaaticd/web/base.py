@@ -215,6 +215,11 @@ class Handler(RequestHandler):
         """The parameters of the query string."""
         return Query(self.request.query_arguments)
 
+    def authorization(self) -> str | None:
+        """What the request says about who asks, as the ``Authorization`` header says it."""
+        given = self.request.headers.get_list("Authorization")
+        return ",".join(given) if given else None
+
     async def caller(self, linked: str | None = None) -> Caller:
         """Who asks. Asked once a request, since it is counted.
 
@@ -222,9 +227,7 @@ class Handler(RequestHandler):
         Raises `NotAuthenticated`, `Forbidden` (a disabled account), `TooManyRequests`.
         """
         if self._caller is None:
-            authorizations = self.request.headers.get_list("Authorization")
-            authorization = ",".join(authorizations) if authorizations else None
-            caller = await self.service.authenticate(authorization, self.address)
+            caller = await self.service.authenticate(self.authorization(), self.address)
             if linked is not None and (link := self.query.text("link")) is not None:
                 caller = self.service.follow(caller, task_uuid(linked), link)
             if not self.open_to_all:
