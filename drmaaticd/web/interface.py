@@ -43,6 +43,8 @@ class Caller(Protocol):
     """Who asks. Handlers only hand it on."""
 
     @property
+    def user(self) -> str | None: ...
+    @property
     def is_admin(self) -> bool: ...
 
 

@@ -69,28 +69,42 @@ class PageHandler(Session, Handler):
         path = "/".join(quote(part, safe="") for part in parts)
         return f"{self.root}/ui/{path}{'?' if query else ''}{urlencode(query)}"
 
+    @property
+    def here(self) -> str:
+        """This page's address, to come back to."""
+        return f"{self.root}{self.request.uri}"
+
     def asset(self, name: str) -> str:
         """The address of a file of ``web/static``."""
         return f"{self.root}/ui/static/{assets.version()}/{name}"
+
+    def set_default_headers(self) -> None:
+        """As with the session; addresses stay within this site.
+
+        Not ``no-referrer``: with that, browsers send forms with ``Origin: null`` (Fetch standard, "append
+        a request `Origin` header"), and where there is no TLS it is all that tells whose form it is.
+        """
+        super().set_default_headers()
+        self.set_header("Referrer-Policy", "same-origin")
 
     def write_page(self, template: str, *, title: str, **values: Any) -> None:
         """Write a page; `title` is its `h1`'s and the window's."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", POLICY)
         caller = self._caller
-        known = self.service.me(caller) if caller is not None else None
+        known = self.service.me(caller) if caller is not None and caller.user is not None else None
         names = {
             "title": title,
             "section": self.section,
             "me": known,
-            "signed_in": bool(known and known.get("user_name")),
+            "signed_in": known is not None,
             "is_admin": caller is not None and caller.is_admin,
             "ui": self.link,
             "asset": self.asset,
             "root": self.root,
             "xsrf": clean(self.xsrf_token.decode()),
             "words": words,
-            "here": self.request.path,
+            "here": self.here,
         }
         self.write(loader().load(template).generate(**names, **values))
 
@@ -110,7 +124,7 @@ class PageHandler(Session, Handler):
         if answer.status == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
         if isinstance(error, NotAuthenticated) and self.request.method in ("GET", "HEAD"):
-            self.redirect_to(self.link("sign-in", next=self.request.uri or ""))
+            self.redirect_to(self.link("sign-in", next=self.here))
             return b""
         detail = str(answer.members.get("detail", ""))
         self.write_error_page(answer, detail)

@@ -36,7 +36,7 @@ def root_of(public_url: str) -> str:
 def cookie_attributes(public_url: str) -> dict[str, Any]:
     """What every cookie of the page has; ``Secure`` unless the page is served without TLS."""
     return {
-        "path": f"{root_of(public_url)}/ui/",
+        "path": f"{root_of(public_url)}/ui",  # for /ui itself too (RFC 6265, section 5.1.4)
         "httponly": True,
         "samesite": "Lax",
         "secure": urlsplit(public_url).scheme == "https",

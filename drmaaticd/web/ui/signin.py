@@ -52,6 +52,11 @@ class _SignInBase(FormPage):
         """Where to go afterwards."""
         return flow.safe_next(self.query.text("next"), self.root)
 
+    @property
+    def here(self) -> str:
+        """What the navigation's link to sign in leads back to."""
+        return self.next
+
     def write_sign_in(self, *, status: int = 200, next: str | None = None, **values: Any) -> None:
         """Write the page; `problem` is why nobody is signed in, `wrong` what is wrong with the token."""
         self.set_status(status)
@@ -146,7 +151,7 @@ class BackHandler(StartHandler):
         caller = await self.caller()
         under_way = self._under_way(provider)
         if under_way is None:
-            if self.service.me(caller).get("user_name"):  # reloaded, or by the browser's Back
+            if caller.user is not None:  # reloaded, or by the browser's Back
                 self.redirect_to(self.link(""))
             else:
                 self.write_sign_in(status=400, problem=LOST)
@@ -200,16 +205,15 @@ class SignedInPage(_SignInBase):
 
     section = ""
 
+    @property
+    def here(self) -> str:
+        """This page."""
+        return self.link("signed-in")
+
     async def get(self) -> None:
         """Write who is signed in."""
-        self.write_signed_in(await self.caller())
-
-    def write_signed_in(self, caller: Any) -> None:
-        """Write the page."""
-        known = self.service.me(caller)
-        self.write_page(
-            "signedin.html", title="You are signed in" if known.get("user_name") else "You are not signed in"
-        )
+        known = (await self.caller()).user is not None
+        self.write_page("signedin.html", title=f"You are {'' if known else 'not '}signed in")
 
 
 class SignOutPage(_SignInBase):
