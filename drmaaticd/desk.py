@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from drmaaticd.auth import signin
 from drmaaticd.auth.accounts import Accounts
-from drmaaticd.auth.signin import Begun
 from drmaaticd.callers import Caller
 from drmaaticd.config import Config
 
@@ -28,9 +28,9 @@ class Desk:
         """The names of the providers at which people can sign in on the page."""
         return [provider.name for provider in self._config.auth.providers if provider.offers_sign_in]
 
-    def begin_sign_in(self, provider: str, redirect_uri: str) -> Begun:
+    def begin_sign_in(self, provider: str, redirect_uri: str) -> signin.Begun:
         """Begin to sign in; the provider sends the browser back to `redirect_uri`. Raises `NotFound`."""
-        return self._accounts.begin_sign_in(provider, redirect_uri)
+        return signin.begin(self._accounts.provider_for_page(provider), redirect_uri)
 
     async def sign_in(
         self, provider: str, code: str, *, verifier: str, nonce: str, redirect_uri: str, address: str
@@ -40,9 +40,8 @@ class Desk:
         Raises `NotFound`, `TooManyRequests`, `NotAuthenticated`, `InvalidInput`, `Forbidden`,
         `ProviderFailed`.
         """
-        return await self._accounts.sign_in(
-            provider, code, verifier=verifier, nonce=nonce, redirect_uri=redirect_uri, address=address
-        )
+        proof = signin.Proof(code, verifier=verifier, nonce=nonce, redirect_uri=redirect_uri)
+        return await self._accounts.sign_in(provider, proof, address)
 
     def issuer(self, provider: str) -> str | None:
         """What the provider calls itself, where that is configured."""

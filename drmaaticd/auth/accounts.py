@@ -178,30 +178,23 @@ class Accounts:
         user, issued = await self._let_in(address, name, lambda: self._vouched_for(authorization, name))
         return {"user_source": user.source, "user_name": user.name} | self._told(issued)
 
-    def begin_sign_in(self, name: str, redirect_uri: str) -> signin.Begun:
-        """Begin to sign in on the page, at the provider of this name. Raises `NotFound`."""
-        return signin.begin(self._for_page(name), redirect_uri)
-
-    async def sign_in(
-        self, name: str, code: str, *, verifier: str, nonce: str, redirect_uri: str, address: str
-    ) -> JSON:
+    async def sign_in(self, name: str, proof: signin.Proof, address: str) -> JSON:
         """A token for the code that this provider has sent the browser back with.
 
-        Raises as `exchange` does.
+        Raises as `exchange` does, and `NotFound`.
         """
-        provider = self._for_page(name)
+        provider = self.provider_for_page(name)
 
         async def vouched_for() -> tuple[Provider, providers.Identity]:
-            identity = await self._providers.redeem(
-                provider, code, verifier=verifier, nonce=nonce, redirect_uri=redirect_uri
-            )
+            identity = await self._providers.redeem(provider, proof)
             self._users.matchers.check(provider, identity.user_name)
             return provider, identity
 
         _, issued = await self._let_in(address, provider.name, vouched_for)
         return self._told(issued)
 
-    def _for_page(self, name: str) -> Provider:
+    def provider_for_page(self, name: str) -> Provider:
+        """The provider of this name, at which people can sign in on the page. Raises `NotFound`."""
         provider = self._users.matchers.named(name)
         if provider is None or not provider.offers_sign_in:
             raise NotFound("There is no such way to sign in.")
@@ -220,12 +213,8 @@ class Accounts:
             async with self._rotating:
                 user, issued = self._admit(provider, identity)
         except DrmaaticdError as error:
-            audit.record(
-                "token.refused",
-                address=address,
-                claimed=claimed[: users.MAX_NAME],
-                reason=error.detail or error.title,
-            )
+            reason = error.detail or error.title
+            audit.record("token.refused", address=address, claimed=claimed[: users.MAX_NAME], reason=reason)
             raise
         await self._store.durable()
         audit.record("token.issued", user=user.key, address=address, jti=issued.claims.jti)

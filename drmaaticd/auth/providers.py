@@ -24,6 +24,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from drmaaticd.auth import jose
 from drmaaticd.auth.jose import jwt
+from drmaaticd.auth.signin import Proof
 from drmaaticd.errors import NotAuthenticated, ProviderFailed
 from drmaaticd.settings import Provider
 
@@ -131,9 +132,7 @@ class Providers:
             raise ProviderFailed(f"{provider.name} answered two different users.")
         return identity
 
-    async def redeem(
-        self, provider: Provider, code: str, *, verifier: str, nonce: str, redirect_uri: str
-    ) -> Identity:
+    async def redeem(self, provider: Provider, proof: Proof) -> Identity:
         """Whom a provider has signed in, by the authorisation code that it has sent the browser back with.
 
         Where the provider's keys are configured, its ID token says it; else as with `identify`. Raises
@@ -146,10 +145,10 @@ class Providers:
         )
         form = {
             "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": redirect_uri,
+            "code": proof.code,
+            "redirect_uri": proof.redirect_uri,
             "client_id": provider.client_id or "",
-            "code_verifier": verifier,
+            "code_verifier": proof.verifier,
         }
         if provider.client_secret_file is not None:
             secret = await asyncio.to_thread(_secret, provider, provider.client_secret_file)
@@ -165,7 +164,7 @@ class Providers:
         access = told.get("access_token")
         access = access if isinstance(access, str) and _BEARER.fullmatch(access) else ""
         if provider.jwks_url is not None:
-            return await self._signed_in(provider, told.get("id_token"), access, nonce)
+            return await self._signed_in(provider, told.get("id_token"), access, proof.nonce)
         if not access:
             raise ProviderFailed(f"{provider.name} sent no access token.")
         return await self.identify(provider, access)

@@ -32,6 +32,16 @@ class Begun:
     """What must stand in the ID token."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the browser has come back with, and what was kept of the beginning."""
+
+    code: str = field(repr=False)
+    verifier: str = field(repr=False, kw_only=True)
+    nonce: str = field(repr=False, kw_only=True)
+    redirect_uri: str = field(kw_only=True)
+
+
 def begin(provider: Provider, redirect_uri: str) -> Begun:
     """Begin to sign in at a provider for which `offers_sign_in` is true."""
     state, verifier, nonce = (secrets.token_urlsafe(SECRET_BYTES) for _ in range(3))

@@ -96,7 +96,7 @@ def safe_next(asked: str | None, root: str) -> str:
     except ValueError:
         return first
     path = unquote(parts.path)
-    bad = re.search(r"[\x00-\x20\x7f-\uffff\\]", asked) or parts.scheme or parts.netloc
+    bad = re.search(r"[^!-\[\]-~]", asked) or parts.scheme or parts.netloc
     if bad or "\\" in path or {"..", "."} & set(path.split("/")) or "//" in path:
         return first
     if path.startswith((f"{first}sign-", f"{first}api/")):
