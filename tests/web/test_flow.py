@@ -39,9 +39,10 @@ def test_pages_of_ours(address: str) -> None:
     "address",
     [
         *(None, "", "/", "ui/", "/task/", "/ui", "/uix/", "/drm/ui/"),
-        *("https://evil.example/ui/", "//evil.example/ui/", r"/\evil.example/ui/", "javascript:alert(1)//ui/"),
-        *("/ui/../task/1", "/ui/%2e%2e/task", "/ui/./x", "/ui/%2E/x", "/ui//evil.example", r"/ui/\evil.example"),
-        *("/ui/%5c%5cevil.example", "/ui/a b", "/ui/\tx", "/ui/\r\nSet-Cookie: a=b", "/ui/é", "/ui/" + "x" * 2000),
+        *("https://evil.example/ui/", "//evil.example/ui/", r"/\evil.example/ui/"),
+        *("javascript:alert(1)//ui/", "/ui/../task/1", "/ui/%2e%2e/task", "/ui/./x", "/ui/%2E/x"),
+        *("/ui//evil.example", r"/ui/\evil.example", "/ui/%5c%5cevil.example", "/ui/a b", "/ui/\tx"),
+        *("/ui/\r\nSet-Cookie: a=b", "/ui/é", "/ui/" + "x" * 2000),
         *("/ui/sign-in", "/ui/sign-out", "/ui/sign-in/ORCID/back?code=1", "/ui/api/me"),
     ],
 )  # fmt: skip
@@ -88,10 +89,7 @@ def test_no_cookie_is_named_after_what_cannot_be_a_state(state: str) -> None:
 
 
 def test_the_oldest_sign_ins_are_forgotten() -> None:
-    cookies = [
-        (flow(f"{number:022}x", 1000 + number).cookie + str(number), flow(started=1000 + number).text())
-        for number in range(MOST)
-    ]
+    cookies = [(f"drmaaticd_flow_{number}", flow(started=number).text()) for number in range(MOST)]
     assert to_forget(cookies[1:]) == []
     assert to_forget([*cookies, ("drmaaticd_session", "issued.x")]) == [cookies[0][0]]
     assert to_forget([*cookies, ("drmaaticd_flow_broken", "x")]) == ["drmaaticd_flow_broken", cookies[0][0]]
