@@ -196,7 +196,7 @@ class Daemon:
             housekeeping=housekeeping,
             accounts=accounts,
             watching=watching,
-            desk=Desk(config=config, accounts=accounts),
+            desk=Desk(config=config, accounts=accounts, store=store),
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets

@@ -5,22 +5,57 @@ Without HTTP, as `service`, which offers it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from drmaaticd.auth import signin
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.callers import Caller
 from drmaaticd.config import Config
+from drmaaticd.filters import parse_filters
+from drmaaticd.store import ANY, Store
+from drmaaticd.view import view
 
 JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of the list of tasks."""
+
+    count: int
+    """How many tasks fit in all."""
+    tasks: list[JSON]
+    """The page's, as the API shows them but for their descendants."""
+    states: dict[str, int]
+    """How many there are in each state, were it not for the filter by state."""
 
 
 class Desk:
     """One instance; all methods run on the loop."""
 
-    def __init__(self, *, config: Config, accounts: Accounts) -> None:
+    def __init__(self, *, config: Config, accounts: Accounts, store: Store) -> None:
         self._config = config
         self._accounts = accounts
+        self._store = store
+
+    # -- tasks ---------------------------------------------------------------------------------
+
+    def list_tasks(self, caller: Caller, query: Mapping[str, str], page: int, size: int) -> Listing:
+        """A page of the tasks that the caller may see in a list; of an administrator's, all.
+
+        The filters are `filters.parse_filters`', and for administrators ``owner``, the key of a user.
+        Deleted tasks are left out. Raises `InvalidInput`.
+        """
+        filters = parse_filters(query)
+        if caller.user is None and filters.uuids is None:
+            return Listing(0, [], {})  # an unowned task is known only to who knows its UUID
+        anyone = query.get("owner") or ANY
+        wanted = filters.query(anyone if caller.is_admin else caller.user)
+        count, tasks = self._store.select(wanted, page, size)
+        states = {state.value: many for state, many in self._store.tally(wanted).items()}
+        return Listing(count, [view(task, caller, below=[], keep_seconds=None) for task in tasks], states)
 
     # -- signing in ----------------------------------------------------------------------------
 

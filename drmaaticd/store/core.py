@@ -21,7 +21,7 @@ from drmaaticd.journal.storage import FOLD_BYTES, JournalStorage
 from drmaaticd.journal.tables import Database
 from drmaaticd.states import State
 from drmaaticd.store.indexes import EVERYTHING, LIVE, UNPURGED, Entry, Indexes
-from drmaaticd.store.listing import ANY, Owner, Query, select
+from drmaaticd.store.listing import ANY, Owner, Query, select, tally
 from drmaaticd.store.side import SideTable, check
 from drmaaticd.store.statedir import StateDir
 from drmaaticd.tasks import Task
@@ -183,8 +183,16 @@ class Store:
             updated_since=updated_since,
             include_deleted=include_deleted,
         )
+        return self.select(query, page, size)
+
+    def select(self, query: Query, page: int, size: int) -> tuple[int, list[Task]]:
+        """As `page`, for a query that is made already."""
         count, entries = select(self._indexes, query, page, size)
         return count, self._read_all(entries)
+
+    def tally(self, query: Query) -> dict[State, int]:
+        """How many of the tasks that fit are in each state; its own states are not looked at."""
+        return tally(self._indexes, query)
 
     def live(self) -> list[Task]:
         """The tasks that have not ended, or of which a stop is still to be carried out; newest first."""

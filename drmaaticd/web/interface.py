@@ -6,7 +6,7 @@ the daemon. The service satisfies them by shape; the tests' double does too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 JSON = dict[str, Any]
@@ -161,6 +161,18 @@ class Begun(Protocol):
     def nonce(self) -> str: ...
 
 
+class Listing(Protocol):
+    """A page of the list of tasks."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def tasks(self) -> list[JSON]: ...
+    @property
+    def states(self) -> Mapping[str, int]:
+        """How many there are in each state, were it not for the filter by state."""
+
+
 class Desk(Protocol):
     """What the page alone asks."""
 
@@ -174,6 +186,7 @@ class Desk(Protocol):
     def issuer(self, provider: str) -> str | None: ...
     def anonymous(self) -> bool: ...
     async def check_token(self, token: str, address: str) -> Caller: ...
+    def list_tasks(self, caller: Any, query: Mapping[str, str], page: int, size: int) -> Listing: ...
 
 
 class Service(Protocol):

@@ -77,9 +77,9 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("housekeeping", "config gate store tasks workspace"),
     ("drafts", "auth callers errors scripts tasks workspace"),
     ("intake", ALL),
-    ("filters", "drafts errors states"),
+    ("filters", "drafts errors states store"),
     ("watching", "callers errors states store tasks"),
-    ("desk", "auth callers config"),
+    ("desk", "auth callers config errors filters store tasks view"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.
     ("web", "callers context errors mime service"),

@@ -15,7 +15,7 @@ from drmaaticd.web.base import Handler
 from drmaaticd.web.interface import Caller
 from drmaaticd.web.jsontext import clean
 from drmaaticd.web.ui import assets, words
-from drmaaticd.web.ui.session import COOKIE, XSRF_COOKIE, Session, cookie_attributes, root_of
+from drmaaticd.web.ui.session import COOKIE, XSRF_COOKIE, Session, cookie_attributes, root_of, user_token
 
 #: Nothing from elsewhere, nothing inline; a page of ours stands in no frame but may hold a task's file.
 POLICY = "; ".join(
@@ -97,6 +97,7 @@ class PageHandler(Session, Handler):
             "title": title,
             "section": self.section,
             "me": known,
+            "user": user_token(caller),
             "signed_in": known is not None,
             "is_admin": caller is not None and caller.is_admin,
             "ui": self.link,

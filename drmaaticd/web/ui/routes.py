@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drmaaticd.web.base import Handler
-from drmaaticd.web.ui import signin
+from drmaaticd.web.ui import signin, tasks
 from drmaaticd.web.ui.assets import AssetHandler
 from drmaaticd.web.ui.page import NoPageHandler
 from drmaaticd.web.ui.scripts import HomePage
@@ -19,6 +19,7 @@ Route = tuple[str, type[Handler]]
 PAGES: tuple[Route, ...] = (
     (r"/ui/?", HomePage),
     *signin.ROUTES,
+    *tasks.ROUTES,
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 
