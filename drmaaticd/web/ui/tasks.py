@@ -21,6 +21,9 @@ MOST_SCRIPTS = 500
 #: Minutes by which a time zone is off UTC at most.
 MOST_MINUTES = 14 * 60
 
+#: The tones of states in the order in which they are listed.
+_TONES = ("wait", "run", "good", "bad", "off")
+
 #: What links keep of the address, beside the page. ``ids`` are the script's, which adds them anew.
 _KEPT = ("search", "script", "from", "to", "tz", "owner", "page_size")
 
@@ -100,12 +103,12 @@ class TasksPage(PageHandler):
 
 
 def chips(counts: Mapping[str, int], chosen: str) -> Iterator[Chip]:
-    """What of the states there is, in the order of `words.STATES`; what is chosen is there in any case."""
+    """What of the states there is, by tone; what is chosen is there in any case."""
     wanted = {name for name in chosen.split(",") if name}
     by_label: dict[str, list[str]] = {}
     for name, (label, _) in words.STATES.items():
         by_label.setdefault(label, []).append(name)
-    for label, names in by_label.items():
+    for label, names in sorted(by_label.items(), key=lambda one: _TONES.index(words.STATES[one[1][0]][1])):
         count = sum(counts.get(name, 0) for name in names)
         current = bool(wanted & set(names))
         if count or current:
