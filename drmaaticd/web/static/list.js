@@ -13,7 +13,15 @@ const GATHER = 200;
 const place = document.getElementById("list");
 const anonymous = document.getElementById("unknown") !== null;
 
-document.getElementById("tz").value ||= String(-new Date().getTimezoneOffset());
+/** By how many minutes this reader's day begins before UTC's, or the day after it. */
+function minutes(field, after) {
+  const [year, month, day] = document.getElementById(field).value.split("-").map(Number);
+  return year ? -new Date(year, month - 1, day + after).getTimezoneOffset() : 0;
+}
+
+document.querySelector(".filters").addEventListener("submit", () => {
+  document.getElementById("tz").value = `${minutes("from", 0)},${minutes("to", 1)}`;
+});
 
 /** This page's address; for who is not signed in, with the tasks that this browser has started. */
 function address() {

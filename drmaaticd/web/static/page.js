@@ -33,8 +33,8 @@ export function ended() {
       "p",
       { id: "ended", class: "notice bad", role: "alert" },
       user ? "Your session has ended. " : "This needs somebody who is signed in. ",
-      make("a", { class: "touch", href: address, target: "_blank", rel: "noopener" }, "Sign in in another tab"),
-      ": what you have typed here stays.",
+      "What you have typed here stays. ",
+      make("a", { class: "button", href: address, target: "_blank", rel: "noopener" }, "Sign in in another tab"),
     ),
   );
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,9 +18,6 @@ PAGE_SIZE = 25
 
 #: Scripts to choose from.
 MOST_SCRIPTS = 500
-
-#: Minutes by which a time zone is off UTC at most.
-MOST_MINUTES = 14 * 60
 
 #: The tones of states in the order in which they are listed.
 _TONES = ("wait", "run", "good", "bad", "off")
@@ -126,7 +124,8 @@ def taken(task: Mapping[str, Any]) -> str:
 def _days(first: str, last: str, zone: str) -> dict[str, str]:
     """The filters by the time of creation: from the first day on, up to the end of the last.
 
-    `zone` is by how many minutes the reader's days begin before those of UTC. Raises `InvalidInput`.
+    `zone` is by how many minutes the reader's first day, and the one after the last, begin before those
+    of UTC, such as ``60,120``. Raises `InvalidInput`.
     """
     errors = []
     days: dict[str, date] = {}
@@ -136,26 +135,24 @@ def _days(first: str, last: str, zone: str) -> dict[str, str]:
                 days[name] = date.fromisoformat(text)
         except ValueError:
             errors.append(FieldError(name, "must be a day such as 2026-11-24"))
-    sign = -1 if zone.startswith("-") else 1
-    digits = zone.removeprefix("-")
-    minutes = sign * int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 5 else 0
-    if abs(minutes) > MOST_MINUTES:
-        errors.append(FieldError("tz", f"must be at most {MOST_MINUTES} minutes"))
     if errors:
         raise InvalidInput("The filters are not valid.", errors=errors)
+    before, _, after = zone.partition(",")
     times = {}
     if "from" in days:
-        times["created_since"] = _begin(days["from"], minutes)
+        times["created_since"] = _begin(days["from"], before)
     if "to" in days and days["to"] < date.max:
-        times["created_before"] = _begin(days["to"] + timedelta(days=1), minutes)
+        times["created_before"] = _begin(days["to"] + timedelta(days=1), after)
     return times
 
 
-def _begin(day: date, minutes: int) -> str:
-    """When a day begins, in RFC 3339; ValueError-free for every day that there is."""
+def _begin(day: date, offset: str) -> str:
+    """When a day begins, in RFC 3339; an offset that cannot be one does not count."""
     moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    if not re.fullmatch(r"-?[0-9]{1,3}", offset):
+        return moment.isoformat()
     try:
-        return (moment - timedelta(minutes=minutes)).isoformat()
+        return (moment - timedelta(minutes=int(offset))).isoformat()
     except OverflowError:
         return moment.isoformat()
 
