@@ -14,7 +14,7 @@ from drmaaticd import admin_protocol
 from tests.browser.conftest import watch
 from tests.browser.looks import check_looks
 from tests.browser.people import fill, signed_in, token
-from tests.e2e.daemon import Daemon, daemon
+from tests.e2e.daemon import Daemon, daemon, wait_until
 
 COUNT = 1000
 SCRIPTS = ("align", "blast")
@@ -25,7 +25,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder: Path = tmp_path_factory.mktemp("list")
     fill(folder / "state", COUNT, ("internal:anna", "internal:anna", "internal:ben"), SCRIPTS)
     groups = {"admins": {"admin": True}}
-    with daemon(folder, start=False, groups=groups) as made:
+    with daemon(folder, start=False, groups=groups, drm={"slots": 16}) as made:
         for name in SCRIPTS:
             made.inline(name, "echo hello")
         made.inline("wait", 'until [ -e "$DRMAATICD_TASK_ID.go" ]; do sleep 0.05; done')
@@ -64,6 +64,16 @@ def submit(service: Daemon, who: str | None, script: str = "wait", **fields: str
 def let_go(service: Daemon, uuid: str) -> None:
     """Have a task of the script `wait` end well."""
     (service.tasks / uuid / f"{uuid}.go").touch()
+
+
+def until_running(service: Daemon, who: str, *uuids: str) -> None:
+    def states() -> set[str]:
+        query = f"?ids={','.join(uuids)}"
+        headers = {"Authorization": f"Bearer {who}"}
+        answer = requests.get(f"{service.url}/task/{query}", headers=headers, timeout=20).json()
+        return {task["state"] for task in answer["results"]}
+
+    wait_until(lambda: states() == {"running"}, "the tasks to run")
 
 
 def test_pages_of_a_long_list(service: Daemon, annas: Page) -> None:
@@ -150,17 +160,24 @@ def test_days_without_javascript_are_utc(
 
 
 @pytest.mark.parametrize(
-    "query",
-    ["from=yesterday", "to=2026-13-01", "page=0", "page=x", "from=2026-01-01&tz=9999", "search=a&search=b"],
+    ("query", "name"),
+    [
+        ("from=yesterday", "from"),
+        ("to=2026-13-01", "to"),
+        ("page=0", "page"),
+        ("page=x", "page"),
+        ("search=a&search=b", "search"),
+    ],
 )
-def test_filters_that_make_no_sense_are_told(service: Daemon, query: str) -> None:
+def test_filters_that_make_no_sense_are_told(service: Daemon, query: str, name: str) -> None:
     answer = requests.get(f"{service.url}/ui/tasks?{query}", timeout=20)
     assert answer.status_code == 400
-    assert query.partition("=")[0] in answer.text or "tz" in answer.text
+    assert f"<b>{name}</b>" in answer.text
 
 
 @pytest.mark.parametrize(
-    "query", ["from=0001-01-01&tz=840", "to=9999-12-31&tz=-840", "tz=x", "state=nonsense"]
+    "query",
+    ["from=0001-01-01&tz=840", "to=9999-12-30&tz=0,-840", "to=9999-12-31", "tz=x,y", "state=nonsense"],
 )
 def test_filters_that_are_odd_are_taken(service: Daemon, query: str) -> None:
     assert requests.get(f"{service.url}/ui/tasks?{query}", timeout=20).status_code == 200
@@ -169,6 +186,7 @@ def test_filters_that_are_odd_are_taken(service: Daemon, query: str) -> None:
 def test_states_change_while_one_looks(service: Daemon, tokens: dict[str, str], annas: Page) -> None:
     page = annas
     uuids = [submit(service, tokens["anna"], task_description=f"number {number}") for number in (1, 2)]
+    until_running(service, tokens["anna"], *uuids)
     page.goto(f"{service.url}/ui/tasks")
     row = page.locator(f"tr[data-uuid='{uuids[0]}']")
     expect(row).to_contain_text("Running")
@@ -205,6 +223,7 @@ def test_a_stopped_task_leaves_the_list_of_running_ones(
 ) -> None:
     page = annas
     uuid = submit(service, tokens["anna"])
+    until_running(service, tokens["anna"], uuid)
     page.goto(f"{service.url}/ui/tasks?state=running")
     expect(page.locator(f"tr[data-uuid='{uuid}']")).to_be_visible()
     headers = {"Authorization": f"Bearer {tokens['anna']}"}
