@@ -6,6 +6,7 @@ import asyncio
 import threading
 import uuid
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext
 
@@ -66,7 +67,8 @@ def token(service: Daemon, name: str, group: str = "registered") -> str:
 
 def signed_in(context: BrowserContext, service: Daemon, token: str) -> BrowserContext:
     """The browser of somebody who has pasted this token."""
+    host = urlsplit(service.url).hostname
     context.add_cookies(
-        [{"name": "drmaaticd_session", "value": f"pasted.{token}", "url": f"{service.url}/ui"}]
+        [{"name": "drmaaticd_session", "value": f"pasted.{token}", "domain": host, "path": "/ui"}]
     )
     return context

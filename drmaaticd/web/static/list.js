@@ -36,6 +36,8 @@ const rows = (within) => [...within.querySelectorAll("tr[data-uuid]")];
 function take(fresh) {
   const known = new Map(rows(place).map((row) => [row.dataset.uuid, row]));
   const said = [];
+  const focused = document.activeElement;
+  const within = place.contains(focused) && focused.getAttribute("href");
   for (const row of rows(fresh)) {
     const old = known.get(row.dataset.uuid);
     if (old?.dataset.mark === row.dataset.mark) {
@@ -48,8 +50,6 @@ function take(fresh) {
       setTimeout(() => row.classList.remove("changed"), 1500);
     }
   }
-  const focused = document.activeElement;
-  const within = place.contains(focused) && focused.getAttribute("href");
   place.replaceChildren(...fresh.childNodes);
   localTimes(place);
   if (within) [...place.querySelectorAll("a")].find((link) => link.getAttribute("href") === within)?.focus();
