@@ -29,6 +29,7 @@ RUNTIME = [
     "google-re2>=1.1",
     "multipart>=2,<3",
     "orjson>=3.10",
+    "prometheus_client>=0.20",
     "pydantic>=2.7,<3",
     "requests>=2.31",
     "sortedcontainers>=2.4",
@@ -45,6 +46,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-tornado>=0.8.1",
     "pytest-xdist>=3.6",
+    "schemathesis>=4.10,<5",
     "setuptools>=68,<81",  # pytest-tornado imports pkg_resources
 ]
 

@@ -155,6 +155,11 @@ class Intake:
             raise TooManyRequests("Too many uploads from this address are under way.", retry_after=5)
         self._uploads[caller.address] += 1
 
+    @property
+    def uploads(self) -> int:
+        """How many uploads hold a place."""
+        return self._uploads.total()
+
     def release(self, draft: Draft) -> None:
         """A draft has ended: its place and its key are free."""
         if draft.holds_place:

@@ -25,6 +25,7 @@ from drmaaticd.filters import parse_filters
 from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
+from drmaaticd.openapi.document import Site
 from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
 from drmaaticd.store import ANY, Store
@@ -77,6 +78,19 @@ class ArchiveAnswer:
 
     archive: Archive
     filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is so at this moment, for monitoring."""
+
+    tasks: dict[str, int]
+    """How many tasks are in each state, the deleted left out."""
+    scripts: int
+    script_findings: int
+    uploads: int
+    drm_works: bool
+    store_works: bool
 
 
 class Service:
@@ -151,6 +165,30 @@ class Service:
         fault = self._engine.fault()
         return (True, "") if fault is None else (False, f"the DRM does not work: {fault}")
 
+    def figures(self) -> Figures:
+        """The figures for monitoring."""
+        return Figures(
+            tasks={state.value: count for state, count in self._store.counts().items()},
+            scripts=len(self._catalogue.all()),
+            script_findings=len(self._catalogue.findings),
+            uploads=self._intake.uploads,
+            drm_works=self._engine.fault() is None,
+            store_works=self._store.failed is None,
+        )
+
+    @property
+    def site(self) -> Site:
+        """What the API's description tells of the configuration."""
+        server = self.config.server
+        return Site(
+            url=self.config.public_url,
+            anonymous=self.config.auth.anonymous,
+            ignore_unknown=self.config.compat.ignore_unknown,
+            page_size=server.page_size,
+            max_page_size=server.max_page_size,
+            max_upload=server.max_upload,
+        )
+
     def index(self, caller: Caller) -> dict[str, Any]:
         """What this service is and where to go."""
         self.check_open(caller)
@@ -164,8 +202,15 @@ class Service:
             "links": {
                 "scripts": f"{base}/script/",
                 "tasks": f"{base}/task/",
+                "me": f"{base}/me",
+                "token": f"{base}/token/{{username}}",
+                "cpu_credit": f"{base}/cpu-credit/",
+                "openapi": f"{base}/openapi.json",
+                "docs": f"{base}/docs",
+                "page": f"{base}/ui/",
                 "health": f"{base}/health",
                 "ready": f"{base}/ready",
+                "metrics": f"{base}/metrics",
             },
         }
 
@@ -202,6 +247,16 @@ class Service:
         ]
         shown = found[(page - 1) * size : page * size]
         return len(found), [script.public(admin=caller.is_admin) for script in shown]
+
+    def offer(self, caller: Caller) -> tuple[int, list[dict[str, Any]]]:
+        """The version of the scripts, and those that the caller may run, as anybody is shown them.
+
+        Also for those who are not let in: they may run none.
+        """
+        version = self._catalogue.version  # before the scripts: they may change in another thread
+        if caller.user is None and not self.config.auth.anonymous:
+            return version, []
+        return version, [script.public() for script in self._catalogue.all() if may_run(caller, script)]
 
     # -- tasks -------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ def path_of(pattern: str) -> str:
     """An address that the pattern matches, and that there is."""
     path = pattern.replace("/task/([^/]+)", f"/task/{TASK}").replace("/script/([^/]+)", "/script/script-1")
     path = path.replace("(stop|hold|release|suspend|resume)", "stop").replace("(.+)", "log.txt")
-    path = path.replace("/token/([^/]+)", "/token/0000-0002-1825-0097").removesuffix("/?")
+    path = path.replace("/token/([^/]+)", "/token/0000-0002-1825-0097").removesuffix("/?").replace("\\.", ".")
     assert re.fullmatch(pattern, path)
     return path
 
@@ -34,7 +34,8 @@ PATHS = [path_of(pattern) for pattern, _ in ROUTES] + ["/nothing/at/all"]
 
 def check_headers(headers: dict[str, str], path: str) -> None:
     assert headers["cache-control"] == ("no-store" if path.startswith("/token") else "private, no-cache")
-    assert headers["vary"] == "Authorization, Origin"
+    vary = "Authorization, Origin"
+    assert headers["vary"] == (f"Accept, {vary}" if path == "/" else vary)
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-request-id"] == "walk"
