@@ -18,7 +18,7 @@ from drmaaticd.errors import (
     Unavailable,
 )
 from drmaaticd.openapi import forms, models
-from drmaaticd.openapi.operations import OPERATIONS, TAGS
+from drmaaticd.openapi.operations import ANONYMOUS_KEY, OPERATIONS, TAGS
 from drmaaticd.openapi.parts import (
     ANYBODY,
     HEADERS,
@@ -58,7 +58,7 @@ Runs the scripts of a cluster's administrators over HTTP.
   and `previous`. Later versions may add keys.
 - An error is `application/problem+json` (RFC 9457); for bad input `errors` names every wrong field at once.
 - A request that is framed wrongly is 400, and a large body where none is read is 413, on every path.
-- The largest request, with all its files, has {max_upload} bytes."""
+- The largest request, with all its files, has {max_upload} bytes; its request line and headers, 16 KiB."""
 
 _GROUP = re.compile(r"\(([^()]*)\)")
 
@@ -69,6 +69,8 @@ class Site:
 
     url: str
     """The public base URL."""
+    signed_in: bool = False
+    """Whether the caller has a token."""
     anonymous: bool = True
     ignore_unknown: bool = False
     page_size: int = 10
@@ -181,6 +183,8 @@ def _operation(operation: Operation, scripts: Sequence[Mapping[str, Any]], site:
 
 def _filled(parameter: JSON, site: Site) -> JSON:
     """The parameter with the settings that it speaks of."""
+    if parameter["name"] == "Idempotency-Key" and not site.signed_in:
+        return parameter | {"schema": {"type": "string", "pattern": ANONYMOUS_KEY}}
     if parameter["name"] != "page_size":
         return parameter
     description = parameter["description"].format(max_page_size=site.max_page_size)

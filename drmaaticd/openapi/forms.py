@@ -18,7 +18,8 @@ from drmaaticd.units import format_size
 #: No NUL; a schema's patterns are searched for, not matched as a whole.
 _TEXT: JSON = {"type": "string", "pattern": "^[^\\u0000]*$"}
 
-_UUIDS: JSON = {"type": "string", "format": "uuid"}
+#: What is empty counts as left out: browsers send the fields that nobody has filled in.
+_UUID: JSON = {"type": "string", "anyOf": [{"format": "uuid"}, {"const": ""}]}
 
 #: The service's own fields.
 OWN_FIELDS: dict[str, JSON] = {
@@ -27,17 +28,17 @@ OWN_FIELDS: dict[str, JSON] = {
         **_TEXT,
         "maxLength": MAX_DESCRIPTION,
     },
-    "parent_task": {"description": "A task in whose folder this one works.", **_UUIDS},
+    "parent_task": {"description": "A task in whose folder this one works.", **_UUID},
     "dependencies": {
         "description": "Tasks that must end before this one begins; also comma-separated.",
         "type": "array",
-        "items": _UUIDS,
+        "items": _UUID,
         "maxItems": MAX_DEPENDENCIES,
     },
     "dependency_type": {
         "description": "How they must end.",
         "type": "string",
-        "enum": list(DEPENDENCY_TYPES),
+        "enum": [*DEPENDENCY_TYPES, ""],
         "default": DEPENDENCY_TYPES[0],
     },
 }
@@ -55,14 +56,16 @@ _TYPES: dict[str, JSON] = {
 
 
 def schemas(scripts: Iterable[Mapping[str, Any]], *, ignore_unknown: bool) -> dict[str, JSON]:
-    """The schemas of all forms, by name: one for each script, and one without files for JSON."""
+    """The schemas of all forms, by name: for each script a form, one without files, and one in JSON."""
     made = {}
     for script in scripts:
         params = [param for param in script["param"] if "private" not in param]
+        plain = [param for param in params if param["type"] != "file"]
         made[form_name(script)] = _form(script, params, ignore_unknown)
-        if _has_files(params):
-            plain = [param for param in params if param["type"] != "file"]
-            made[json_name(script)] = _form(script, plain, ignore_unknown)
+        if not _needs_file(script):
+            if _has_files(params):
+                made[plain_name(script)] = _form(script, plain, ignore_unknown)
+            made[json_name(script)] = _nullable(_form(script, plain, ignore_unknown))
     return made
 
 
@@ -71,11 +74,12 @@ def body(scripts: Sequence[Mapping[str, Any]]) -> JSON:
     plain = [script for script in scripts if not _needs_file(script)]
     contents = {
         MULTIPART_TYPE: _one_of({script["name"]: form_name(script) for script in scripts}),
-        URLENCODED_TYPE: _one_of({script["name"]: json_name(script) for script in plain}),
+        URLENCODED_TYPE: _one_of({script["name"]: plain_name(script) for script in plain}),
         JSON_TYPE: _one_of({script["name"]: json_name(script) for script in plain}),
     }
     return {
-        "description": "The script and its parameters. Only a multipart form can hold files.",
+        "description": "The script and its parameters. Only a multipart form can hold files. What is empty, "
+        "or null in JSON, counts as left out, but for an empty text where the parameter is a text.",
         "required": True,
         "content": {kind: {"schema": schema} for kind, schema in contents.items()},
     }
@@ -86,9 +90,28 @@ def form_name(script: Mapping[str, Any]) -> str:
     return f"form.{script['name']}"
 
 
-def json_name(script: Mapping[str, Any]) -> str:
+def plain_name(script: Mapping[str, Any]) -> str:
     """The name of the schema of a script's form without files."""
     return f"plain.{script['name']}" if _has_files(script["param"]) else form_name(script)
+
+
+def json_name(script: Mapping[str, Any]) -> str:
+    """The name of the schema of a script's form in JSON."""
+    return f"json.{script['name']}"
+
+
+def _nullable(form: JSON) -> JSON:
+    """The form with null for whatever may be left out."""
+    properties = {
+        name: schema if name in form["required"] else _or_null(schema)
+        for name, schema in form["properties"].items()
+    }
+    return form | {"properties": properties}
+
+
+def _or_null(schema: JSON) -> JSON:
+    made = schema | {"type": [schema["type"], "null"]}
+    return made | {"enum": [*schema["enum"], None]} if "enum" in schema else made
 
 
 def _has_files(params: Iterable[Mapping[str, Any]]) -> bool:
@@ -132,7 +155,8 @@ def parameter(param: Mapping[str, Any]) -> JSON:
     one = _value(param)
     if not param.get("multiple"):
         return _told(param) | one
-    return _told(param) | {"type": "array", "items": one, "maxItems": MAX_VALUES}
+    least = {"minItems": 1} if param["required"] else {}
+    return _told(param) | {"type": "array", "items": one, **least, "maxItems": MAX_VALUES}
 
 
 def _value(param: Mapping[str, Any]) -> JSON:

@@ -98,6 +98,9 @@ def _control(action: str) -> Operation:
     )
 
 
+#: What the keys of callers without a token must match.
+ANONYMOUS_KEY = f"^[!-~]{{{MIN_ANONYMOUS_KEY},{MAX_KEY}}}$"
+
 _IDEMPOTENCY = Parameter(
     "Idempotency-Key",
     "The same key from the same caller within 24 hours returns the first task instead of making another. The "
@@ -168,8 +171,8 @@ _LIST_TASKS = Operation(
         comma_separated("ids", "Only these tasks, by UUID; what is no UUID is ignored.", MAX_IDS),
         Parameter(
             "updated_since",
-            "Only tasks that have changed at this time or later (RFC 3339).",
-            {"type": "string", "format": "date-time"},
+            "Only tasks that have changed at this time or later (RFC 3339). Empty is as if it were left out.",
+            {"type": "string", "anyOf": [{"format": "date-time"}, {"const": ""}]},
             example="2026-11-24T10:00:00Z",
         ),
     ),

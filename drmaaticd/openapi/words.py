@@ -107,7 +107,10 @@ def kind(schema: JSON) -> Pieces:
         return [(name, name)]
     for word in ("oneOf", "anyOf"):
         if word in schema:
-            return _joined([kind(one) for one in schema[word]])
+            alternatives = [kind(one) for one in schema[word]]
+            return _joined(
+                [pieces for n, pieces in enumerate(alternatives) if pieces not in alternatives[:n]]
+            )
     if "allOf" in schema:
         return kind(schema["allOf"][0])
     if "const" in schema:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drmaaticd.openapi.document import document
 from drmaaticd.openapi.parts import JSON
@@ -19,7 +19,7 @@ from drmaaticd.web.interface import Caller, Service
 #: Callers with different scripts for whom the texts are kept.
 KEPT = 32
 
-Key = tuple[str, tuple[str, ...]]
+Key = tuple[str, bool, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,12 @@ class Documents:
         if version != self._version:
             self._kept.clear()
             self._version = version
-        key = (kind, tuple(script["name"] for script in scripts))
+        signed_in = caller.user is not None
+        key = (kind, signed_in, tuple(script["name"] for script in scripts))
         text = self._kept.get(key)
         if text is None:
-            text = self._kept[key] = Text.of(write(document(self._routes, scripts, self._service.site)))
+            site = replace(self._service.site, signed_in=signed_in)
+            text = self._kept[key] = Text.of(write(document(self._routes, scripts, site)))
         self._kept.move_to_end(key)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)

@@ -160,10 +160,7 @@ class FakeService:
 
     def __init__(self) -> None:
         self.config = FakeConfig()
-        self.all_scripts = [
-            {"name": f"script-{number}", "description": "", "required_tokens": 1, "param": []}
-            for number in range(25)
-        ]
+        self.all_scripts = [{"name": f"script-{number}"} for number in range(25)]
         self.version = 1
         self.all_tasks: list[dict[str, Any]] = [{"uuid": TASK, "task_name": "fasta-stats"}]
         self.contents: dict[bytes, bytes] = {b"log.txt": b"0123456789", b"empty": b""}
@@ -225,7 +222,8 @@ class FakeService:
         return Site(url=self.config.public_url, anonymous=self.anonymous)
 
     def offer(self, caller: FakeCaller) -> tuple[int, list[dict[str, Any]]]:
-        return self.version, self.all_scripts
+        whole: dict[str, Any] = {"description": "", "required_tokens": 1, "param": []}
+        return self.version, [whole | script for script in self.all_scripts]
 
     def figures(self) -> Figures:
         return Figures({"running": 2}, len(self.all_scripts), 1, 3, not self.fault, True)
