@@ -252,6 +252,7 @@ class Service:
 
     def watch_many(self, caller: Caller, query: Mapping[str, str], last: str | None) -> Watch | None:
         """Watch the tasks that ``ids`` names, or all of the caller's; see `Watching.open`."""
+        self.check_open(caller)
         return self._watching.open(caller, self._view, uuids=parse_filters(query).uuids, last=last)
 
     def link(self, caller: Caller, uuid: str, lifetime: int | None) -> dict[str, Any]:
