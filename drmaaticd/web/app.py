@@ -28,6 +28,8 @@ from drmaaticd.web.tasks import (
     TaskHandler,
     TasksHandler,
 )
+from drmaaticd.web.ui.page import xsrf_settings
+from drmaaticd.web.ui.routes import page_routes
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("drmaaticd.access")
@@ -50,7 +52,7 @@ NO_LIMIT = 1 << 62
 #: Threads that read for downloads; a file server that hangs takes one for each transfer it blocks.
 READERS = 8
 
-ROUTES: tuple[tuple[str, type[Handler]], ...] = (
+API_ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/", IndexHandler),
     (r"/health/?", HealthHandler),
     (r"/ready/?", ReadyHandler),
@@ -72,6 +74,9 @@ ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/task/([^/]+)/file/(.+)", FileHandler),
     (r"/task/([^/]+)/download/?", DownloadHandler),
 )
+
+#: The API's, and the page's.
+ROUTES = API_ROUTES + page_routes(API_ROUTES)
 
 
 class WebApplication(Application):
@@ -96,6 +101,7 @@ class WebApplication(Application):
             default_handler_class=NotFoundHandler,
             default_handler_args=handed,
             log_function=_log_access,
+            **xsrf_settings(service.config.public_url),
         )
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from drmaaticd.web.app import ROUTES
+from drmaaticd.web.app import API_ROUTES
 from tests.accounts import Clock, office
 from tests.e2e.daemon import Daemon, daemon, wait_until
 
@@ -100,7 +100,7 @@ OPEN_TO_ALL = {("GET", r"/health/?")}
 def routes() -> list[tuple[str, str]]:
     return [
         (method, pattern)
-        for pattern, handler in ROUTES
+        for pattern, handler in API_ROUTES
         for method in handler.allowed_methods()
         if method not in ("HEAD", "OPTIONS")
     ]

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from drmaaticd.errors import TooManyRequests
-from drmaaticd.web.app import ROUTES
+from drmaaticd.web.app import API_ROUTES
 from tests.web.fakes import TASK
 from tests.web.running import Running, until
 from tests.web.wire import Answer, at_end, read_answer
@@ -29,7 +29,7 @@ def path_of(pattern: str) -> str:
     return path
 
 
-PATHS = [path_of(pattern) for pattern, _ in ROUTES] + ["/nothing/at/all"]
+PATHS = [path_of(pattern) for pattern, _ in API_ROUTES] + ["/nothing/at/all"]
 
 
 #: What is made to be read by GET alone.
