@@ -39,8 +39,10 @@ RUNTIME = [
 ]
 
 TEST = [
+    "axe-playwright-python>=0.1.4",
     "hypothesis>=6.100",
     "multipart-form-data-conformance>=0.1a0",
+    "playwright>=1.45",  # drives the system's chromium; its own browsers are not fetched
     "psutil>=5.9",
     "pytest>=8,<10",
     "pytest-timeout>=2.3",

@@ -1,7 +1,8 @@
 """What is cleared away: the files of deleted tasks, tasks past their retention, old keys.
 
 A deleted task's job may still be on its way, so its control folder (which holds the claim that keeps
-the job from starting) goes only when the job is gone.
+the job from starting) goes only when the job is gone. Descendants work in their first ancestor's
+folder, so that it is kept for as long as the last of them.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Housekeeping:
 
     async def _purge_now(self, uuid: str) -> None:
         task = self._store.get(uuid)
-        if task is None or task.purged or task.deleted is None or not task.final:
+        if task is None or not self._may_go(task):
             return
         try:
             await self._files.run(self._remove, task)
@@ -69,8 +70,24 @@ class Housekeeping:
             return
         self._store.update(uuid, lambda known: known.changed(purged=True))
 
+    def _may_go(self, task: Task) -> bool:
+        """Whether the files of a task are to be removed now."""
+        if task.deleted is None or task.purged or not task.final:
+            return False
+        return self._remove_files or self._has_expired(task)
+
+    def _has_expired(self, task: Task) -> bool:
+        """Whether the task, and whatever works or worked in its folder, is past its retention."""
+        limit = now_ms() - int(self._keep * 1000)
+        level = [task]
+        while level:
+            if any(one.ended is None or one.ended > limit for one in level):
+                return False
+            level = [child for one in level for child in self._store.children(one.uuid)]
+        return True
+
     def _remove(self, task: Task) -> None:
-        if task.folder == task.uuid and self._remove_files:
+        if task.folder == task.uuid:
             self._workspace.trash(task.uuid)
             self._workspace.empty_trash(task.uuid)
         self._workspace.remove_control(task.uuid)
@@ -86,7 +103,7 @@ class Housekeeping:
         if self._keep is not None:
             expired = self._store.finished_before(now - int(self._keep * 1000))
             for count, task in enumerate(expired, 1):
-                if task.deleted is None:
+                if task.deleted is None and self._has_expired(task):
                     log.info("task %s is past its retention and is removed", task.uuid)
                     self._store.update(task.uuid, lambda known: known.changed(deleted=now))
                 elif task.purged:
@@ -98,7 +115,8 @@ class Housekeeping:
             if known["expires"] < now:
                 keys.delete(key, revocable=False)
         for task in self._store.unpurged():
-            await self.purge(task.uuid)
+            if self._may_go(task):
+                await self.purge(task.uuid)
 
     async def close(self) -> None:
         """Wait for the removals under way; what is left is taken up by the next daemon."""

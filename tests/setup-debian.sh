@@ -7,6 +7,7 @@ set -eu
 
 # command        Debian package
 needed='
+chromium         chromium
 curl             curl
 systemd-analyze  systemd
 '

@@ -12,6 +12,7 @@ from drmaaticd import __version__, errors
 from drmaaticd.errors import (
     DrmaaticdError,
     Forbidden,
+    InvalidInput,
     NotAuthenticated,
     StorageFull,
     TooManyRequests,
@@ -76,6 +77,7 @@ class Site:
     page_size: int = 10
     max_page_size: int = 100
     max_upload: int = 2 * 1024**3
+    max_link_lifetime: int = 86_400
 
 
 def paths_of(pattern: str) -> Iterator[str]:
@@ -155,6 +157,12 @@ _SECURITY: dict[str, JSON] = {
         "scheme": "bearer",
         "description": "The service's own token. Without one, the caller is anonymous.",
     },
+    "link": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "link",
+        "description": "What a link to the task holds; it opens this one task to be read, without a token.",
+    },
     "provider": {
         "type": "http",
         "scheme": "bearer",
@@ -185,6 +193,8 @@ def _filled(parameter: JSON, site: Site) -> JSON:
     """The parameter with the settings that it speaks of."""
     if parameter["name"] == "Idempotency-Key" and not site.signed_in:
         return parameter | {"schema": {"type": "string", "pattern": ANONYMOUS_KEY}}
+    if parameter["name"] == "lifetime":
+        return parameter | {"schema": parameter["schema"] | {"maximum": site.max_link_lifetime}}
     if parameter["name"] != "page_size":
         return parameter
     description = parameter["description"].format(max_page_size=site.max_page_size)
@@ -198,7 +208,8 @@ def _security(operation: Operation, site: Site) -> list[JSON]:
     if operation.who == PROVIDER:
         return [{"provider": []}]
     open_to_all = site.anonymous or operation.id in OPEN_TO_ALL
-    return [*([{}] if operation.who == ANYBODY and open_to_all else []), {"token": []}]
+    free: list[JSON] = [{}] if operation.who == ANYBODY and open_to_all else []
+    return [*free, {"token": []}, *([{"link": []}] if operation.by_link else [])]
 
 
 def _responses(operation: Operation) -> Iterator[tuple[str, JSON]]:
@@ -209,7 +220,15 @@ def _responses(operation: Operation) -> Iterator[tuple[str, JSON]]:
             "304",
             {"description": "As `If-None-Match` says, nothing has changed.", "headers": header_refs("ETag")},
         )
-    said = dict.fromkeys((*COMMON_ERRORS, *(WRITE_ERRORS if operation.writes else ())), "")
+    queried = operation.by_link or any(parameter.where == "query" for parameter in operation.parameters)
+    said = dict.fromkeys(
+        (
+            *COMMON_ERRORS,
+            *(WRITE_ERRORS if operation.writes else ()),
+            *((InvalidInput,) if queried else ()),
+        ),
+        "",
+    )
     for cls, description in sorted({**said, **operation.errors}.items(), key=lambda item: item[0].status):
         reference = ref("responses", cls.__name__)
         yield str(cls.status), reference | {"description": description} if description else reference

@@ -235,6 +235,13 @@ class Task(Answer):
     deleted: bool | None = _optional(f"Whether it was deleted. {_ADMIN}")
 
 
+class Link(Answer):
+    """A read-only link to one task, for those without a token."""
+
+    url: Url
+    expires_in: int = Field(ge=0, description="Seconds.")
+
+
 class FileEntry(Answer):
     """A file, with `?details=1`."""
 
@@ -269,7 +276,7 @@ class TaskPage(_Page):
 
 ANSWERS: tuple[type[Answer], ...] = (
     *(Problem, Index, Health, Ready, Token, Me, Credit),
-    *(ScriptPage, Script, TaskPage, Task, FileEntry, Detail),
+    *(ScriptPage, Script, TaskPage, Task, Link, FileEntry, Detail),
 )
 
 

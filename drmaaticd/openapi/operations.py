@@ -17,12 +17,14 @@ from drmaaticd.errors import (
     RangeNotSatisfiable,
     Rejected,
     TooLarge,
+    TooManyRequests,
     Unavailable,
     UnsupportedMediaType,
 )
 from drmaaticd.filters import MAX_IDS
 from drmaaticd.openapi.parts import (
     ANY_TYPE,
+    EVENTS_TYPE,
     HTML_TYPE,
     JSON,
     PROVIDER,
@@ -211,7 +213,21 @@ _SEND_FILE = Operation(
         NotFound: "There is no such task or file.",
         RangeNotSatisfiable: "The file has no such bytes: nothing new.",
     },
+    by_link=True,
 )
+
+_LAST_EVENT = Parameter("Last-Event-ID", "The last event that the client has had.", where="header")
+
+_EVENTS = {
+    200: Answer(
+        "Server-sent events: the task as `data`; `gone` for one that is no longer to be seen; `end` last.",
+        {EVENTS_TYPE: {"type": "string"}},
+        ("X-Accel-Buffering",),
+    ),
+    204: Answer("There is nothing to be told any more, or nothing to follow: clients stay away."),
+}
+
+_MANY_STREAMS = "The caller asks too often, or has too many streams open."
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/"): Operation(
@@ -341,6 +357,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {200: json_answer("The task.", "Task")},
         parameters=(_UUID,),
         errors={Forbidden: _THEIRS, NotFound: _GONE},
+        by_link=True,
     ),
     ("DELETE", "/task/{uuid}"): Operation(
         "deleteTask",
@@ -367,6 +384,55 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         parameters=(_UUID,),
         errors={Forbidden: _THEIRS, NotFound: _GONE},
+        by_link=True,
+    ),
+    ("GET", "/task/{uuid}/events"): Operation(
+        "watchTask",
+        TASKS,
+        "Follow a task",
+        _EVENTS,
+        "The task now, and again whenever it changes, until it has ended.",
+        (_UUID, _LAST_EVENT),
+        {
+            Forbidden: _THEIRS,
+            NotFound: _GONE,
+            TooManyRequests: _MANY_STREAMS,
+            Unavailable: "Too many streams are open, or the service is stopping.",
+        },
+        by_link=True,
+    ),
+    ("GET", "/task/events"): Operation(
+        "watchTasks",
+        TASKS,
+        "Follow tasks",
+        _EVENTS,
+        "Many tasks in one stream: those that `ids` names, until all have ended; or all of the caller's, "
+        "without end. What the caller may not see is passed over.",
+        (
+            comma_separated("ids", "Only these tasks, by UUID; what is no UUID is ignored.", MAX_IDS),
+            _LAST_EVENT,
+        ),
+        {
+            TooManyRequests: _MANY_STREAMS,
+            Unavailable: "Too many streams are open, or the service is stopping.",
+        },
+    ),
+    ("POST", "/task/{uuid}/link"): Operation(
+        "linkTask",
+        TASKS,
+        "Make a link to a task",
+        {201: json_answer("The link.", "Link", etag=False)},
+        "Whoever has it can read this task, its files and its events for a while. It ends with the task.",
+        (
+            _UUID,
+            whole_number("lifetime", "Seconds for which it is valid; 300 unless told."),
+        ),
+        {
+            InvalidInput: "`lifetime` is no whole number, or longer than allowed.",
+            Forbidden: _THEIRS,
+            NotFound: _GONE,
+            Conflict: "Nobody owns the task: its UUID opens it as it is.",
+        },
     ),
     **{("PUT", f"/task/{{uuid}}/{action}"): _control(action) for action in _ACTIONS},
     ("PUT", "/task/{uuid}/get_ownership"): Operation(
@@ -406,6 +472,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
         ),
         errors={InvalidInput: "`details` is neither yes nor no.", Forbidden: _THEIRS, NotFound: _GONE},
+        by_link=True,
     ),
     ("GET", "/task/{uuid}/file/{path}"): _SEND_FILE,
     ("GET", "/task/{uuid}/download"): Operation(
@@ -432,5 +499,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             Forbidden: _THEIRS,
             NotFound: "There is no such task, or it has not ended.",
         },
+        by_link=True,
     ),
 }

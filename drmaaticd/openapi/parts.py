@@ -16,6 +16,7 @@ PROBLEM_TYPE = "application/problem+json"
 URLENCODED_TYPE = "application/x-www-form-urlencoded"
 MULTIPART_TYPE = "multipart/form-data"
 HTML_TYPE = "text/html"
+EVENTS_TYPE = "text/event-stream"
 ANY_TYPE = "*/*"
 
 #: Who may call: anybody, also with a token; somebody with a token; somebody with a provider's token.
@@ -103,6 +104,8 @@ class Operation:
     who: str = ANYBODY
     takes_task: bool = False
     """Whether the body is a new task."""
+    by_link: bool = False
+    """Whether a link to the task will do instead of a token."""
     writes: bool = False
     """Whether it changes what is stored, so that the disk may be full."""
 
@@ -129,6 +132,7 @@ HEADERS: dict[str, JSON] = {
     "X-Content-Type-Options": header("Always `nosniff`.", {"type": "string", "const": "nosniff"}),
     "ETag": header("The entity tag, for `If-None-Match`.", {"type": "string", "pattern": '^(W/)?".*"$'}),
     "Location": header("The task's URL.", {"type": "string", "format": "uri"}),
+    "X-Accel-Buffering": header("Always `no`: nginx passes events on at once.", {"const": "no"}),
     "Location-page": header("The page's URL.", {"type": "string", "format": "uri"}),
     "Retry-After": header("Whole seconds after which it is worth trying again.", {"type": "integer"}),
     "Retry-After-if-ever": header(

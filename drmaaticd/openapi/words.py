@@ -203,9 +203,10 @@ def _described(document: JSON, path: str, method: str, operation: JSON) -> Descr
 
 
 def _who(security: list[Mapping[str, Any]]) -> str:
+    link = " Or by a link to the task (`?link=…`)." if {"link": []} in security else ""
     if {} in security:
-        return "Anybody."
-    return "With a token of the provider." if "provider" in security[0] else "With a token."
+        return f"Anybody.{link}"
+    return "With a token of the provider." if "provider" in security[0] else f"With a token.{link}"
 
 
 def _reply(status: str, answer: JSON) -> Reply:

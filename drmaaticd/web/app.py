@@ -18,17 +18,21 @@ from drmaaticd.web.base import Common, Handler, NotFoundHandler
 from drmaaticd.web.beside import HealthHandler, IndexHandler, ReadyHandler
 from drmaaticd.web.cors import Cors
 from drmaaticd.web.documents import DocsHandler, Documents, OpenapiHandler
+from drmaaticd.web.events import EventsHandler, ManyEventsHandler
 from drmaaticd.web.files import DownloadHandler, FileHandler, FilesHandler
 from drmaaticd.web.interface import Service
 from drmaaticd.web.metrics import Metrics, MetricsHandler
 from drmaaticd.web.scripts import ScriptHandler, ScriptsHandler
 from drmaaticd.web.tasks import (
     ControlHandler,
+    LinkHandler,
     OwnershipHandler,
     StatusHandler,
     TaskHandler,
     TasksHandler,
 )
+from drmaaticd.web.ui.page import xsrf_settings
+from drmaaticd.web.ui.routes import page_routes
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("drmaaticd.access")
@@ -51,7 +55,7 @@ NO_LIMIT = 1 << 62
 #: Threads that read for downloads; a file server that hangs takes one for each transfer it blocks.
 READERS = 8
 
-ROUTES: tuple[tuple[str, type[Handler]], ...] = (
+API_ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/", IndexHandler),
     (r"/health/?", HealthHandler),
     (r"/ready/?", ReadyHandler),
@@ -65,14 +69,20 @@ ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/script/?", ScriptsHandler),
     (r"/script/([^/]+)/?", ScriptHandler),
     (r"/task/?", TasksHandler),
+    (r"/task/events/?", ManyEventsHandler),
     (r"/task/([^/]+)/?", TaskHandler),
     (r"/task/([^/]+)/status/?", StatusHandler),
+    (r"/task/([^/]+)/events/?", EventsHandler),
+    (r"/task/([^/]+)/link/?", LinkHandler),
     (r"/task/([^/]+)/(stop|hold|release|suspend|resume)/?", ControlHandler),
     (r"/task/([^/]+)/get_ownership/?", OwnershipHandler),
     (r"/task/([^/]+)/file/?", FilesHandler),
     (r"/task/([^/]+)/file/(.+)", FileHandler),
     (r"/task/([^/]+)/download/?", DownloadHandler),
 )
+
+#: The API's, and the page's.
+ROUTES = API_ROUTES + page_routes(API_ROUTES)
 
 
 class WebApplication(Application):
@@ -90,7 +100,7 @@ class WebApplication(Application):
             metrics_allow=Networks(settings.metrics_allow),
             readers=self._readers,
             background=self._background,
-            documents=Documents(service, [(path, route.allowed_methods()) for path, route in ROUTES]),
+            documents=Documents(service, [(path, route.allowed_methods()) for path, route in API_ROUTES]),
             metrics=self._metrics,
             under_way=self._under_way,
         )
@@ -100,6 +110,7 @@ class WebApplication(Application):
             default_handler_class=NotFoundHandler,
             default_handler_args=handed,
             log_function=self._answered,
+            **xsrf_settings(service.config.public_url),
         )
 
     def _answered(self, handler: RequestHandler) -> None:

@@ -26,6 +26,7 @@ from drmaaticd.web.addresses import Clients, Networks
 from drmaaticd.web.background import Background
 from drmaaticd.web.cors import Cors
 from drmaaticd.web.interface import Caller, Service
+from drmaaticd.web.paths import task_uuid
 from drmaaticd.web.query import Query
 from drmaaticd.web.transfer import Blocks, Stalled, taken
 
@@ -226,13 +227,25 @@ class Handler(RequestHandler):
         Raises `NotAuthenticated`, `Forbidden` (a disabled account), `TooManyRequests`.
         """
         if self._caller is None:
-            authorizations = self.request.headers.get_list("Authorization")
-            authorization = ",".join(authorizations) if authorizations else None
-            caller = await self.service.authenticate(authorization, self.address)
+            caller = await self.service.authenticate(self._authorization(), self.address)
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller
         return self._caller
+
+    async def reader(self, uuid: str) -> Caller:
+        """Who asks to read a task, perhaps by a link to it. Raises as `caller` does."""
+        link = self.query.text("link")
+        if link is None:
+            return await self.caller()
+        if self._caller is None:
+            caller = await self.service.authenticate(self._authorization(), self.address)
+            self._caller = self.service.follow(caller, task_uuid(uuid), link)
+        return self._caller
+
+    def _authorization(self) -> str | None:
+        authorizations = self.request.headers.get_list("Authorization")
+        return ",".join(authorizations) if authorizations else None
 
     # -- the body ------------------------------------------------------------------------------
 

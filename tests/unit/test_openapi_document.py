@@ -14,9 +14,9 @@ from drmaaticd.openapi.document import Site, document, operations, paths_of
 from drmaaticd.openapi.operations import OPERATIONS, TAGS
 from drmaaticd.openapi.parts import JSON
 from drmaaticd.params import Param
-from drmaaticd.web.app import ROUTES
+from drmaaticd.web.app import API_ROUTES
 
-METHODS = [(pattern, handler.allowed_methods()) for pattern, handler in ROUTES]
+METHODS = [(pattern, handler.allowed_methods()) for pattern, handler in API_ROUTES]
 
 
 def made(*scripts: dict[str, Any], **site: Any) -> JSON:

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from drmaaticd.web.accept import prefers
-from drmaaticd.web.app import ROUTES
+from drmaaticd.web.app import API_ROUTES
 from drmaaticd.web.documents import KEPT
 from tests.web.fakes import ADMIN, TOKEN, FakeService
 from tests.web.running import Running
@@ -112,7 +112,7 @@ def test_the_page_of_the_documentation(running: Running) -> None:
     assert len(page.ids) == len(set(page.ids))
     inner = [link[1:] for link in page.links if link.startswith("#")]
     assert set(inner) <= set(page.ids)
-    assert len(inner) > len(ROUTES)
+    assert len(inner) > len(API_ROUTES)
     assert [link for link in page.links if not link.startswith("#")] == [
         "https://api.example.org/base/openapi.json"
     ]
