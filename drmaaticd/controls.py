@@ -36,6 +36,33 @@ _ALLOWED = {
     Action.RESUME: SUSPENDED,
 }
 
+#: The API's names of what can be asked for.
+ACTIONS = {
+    "stop": Action.TERMINATE,
+    "hold": Action.HOLD,
+    "release": Action.RELEASE,
+    "suspend": Action.SUSPEND,
+    "resume": Action.RESUME,
+}
+
+#: What the audit trail calls them.
+PAST = {
+    "stop": "stopped",
+    "hold": "held",
+    "release": "released",
+    "suspend": "suspended",
+    "resume": "resumed",
+}
+
+#: What the caller is told when it is done.
+DONE_DETAILS = {
+    Action.TERMINATE: "The task is stopped.",
+    Action.HOLD: "The task is held.",
+    Action.RELEASE: "The task is released.",
+    Action.SUSPEND: "The task is suspended.",
+    Action.RESUME: "The task is resumed.",
+}
+
 
 class Controls:
     """Carries out what users ask of tasks under way. All methods run on the loop."""

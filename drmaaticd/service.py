@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drmaaticd import __version__
+from drmaaticd import __version__, about
+from drmaaticd.about import Figures
 from drmaaticd.auth import audit
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
-from drmaaticd.controls import Controls
+from drmaaticd.controls import ACTIONS, DONE_DETAILS, PAST, Controls
 from drmaaticd.drafts import Draft
 from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
@@ -38,31 +39,6 @@ log = logging.getLogger(__name__)
 
 ARCHIVE_FORMATS = ("zip", "tar.gz")
 
-ACTIONS = {
-    "stop": Action.TERMINATE,
-    "hold": Action.HOLD,
-    "release": Action.RELEASE,
-    "suspend": Action.SUSPEND,
-    "resume": Action.RESUME,
-}
-
-#: What the audit trail calls them.
-_PAST = {
-    "stop": "stopped",
-    "hold": "held",
-    "release": "released",
-    "suspend": "suspended",
-    "resume": "resumed",
-}
-
-DONE_DETAILS = {
-    Action.TERMINATE: "The task is stopped.",
-    Action.HOLD: "The task is held.",
-    Action.RELEASE: "The task is released.",
-    Action.SUSPEND: "The task is suspended.",
-    Action.RESUME: "The task is resumed.",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class FileAnswer:
@@ -79,19 +55,6 @@ class ArchiveAnswer:
 
     archive: Archive
     filename: str
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What is so at this moment, for monitoring."""
-
-    tasks: dict[str, int]
-    """How many tasks are in each state, the deleted left out."""
-    scripts: int
-    script_findings: int
-    uploads: int
-    drm_works: bool
-    store_works: bool
 
 
 class Service:
@@ -182,41 +145,12 @@ class Service:
     @property
     def site(self) -> Site:
         """What the API's description tells of the configuration."""
-        server = self.config.server
-        return Site(
-            url=self.config.public_url,
-            anonymous=self.config.auth.anonymous,
-            ignore_unknown=self.config.compat.ignore_unknown,
-            page_size=server.page_size,
-            max_page_size=server.max_page_size,
-            max_upload=server.max_upload,
-            max_link_lifetime=int(self.config.auth.max_link_lifetime),
-        )
+        return about.site(self.config)
 
     def index(self, caller: Caller) -> dict[str, Any]:
         """What this service is and where to go."""
         self.check_open(caller)
-        base = self.config.public_url
-        return {
-            "name": "drmaaticd",
-            "version": __version__,
-            "providers": [provider.name for provider in self.config.auth.providers],
-            "anonymous": self.config.auth.anonymous,
-            "max_upload": self.config.server.max_upload,
-            "links": {
-                "scripts": f"{base}/script/",
-                "tasks": f"{base}/task/",
-                "me": f"{base}/me",
-                "token": f"{base}/token/{{username}}",
-                "cpu_credit": f"{base}/cpu-credit/",
-                "openapi": f"{base}/openapi.json",
-                "docs": f"{base}/docs",
-                "page": f"{base}/ui/",
-                "health": f"{base}/health",
-                "ready": f"{base}/ready",
-                "metrics": f"{base}/metrics",
-            },
-        }
+        return about.index(self.config)
 
     # -- scripts -----------------------------------------------------------------------------
 
@@ -373,7 +307,7 @@ class Service:
             self._store.update(uuid, lambda known: known.changed(wanted=action.value), revocable=True)
             condition = _carried_out
         await self._store.durable()
-        _audit(f"task.{_PAST[name]}", caller, uuid)
+        _audit(f"task.{PAST[name]}", caller, uuid)
         if not await self._carry_out(uuid, condition):
             return {
                 "detail": f"The request to {name} the task is noted and is carried out as soon as possible."

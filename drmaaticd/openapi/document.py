@@ -19,7 +19,7 @@ from drmaaticd.errors import (
     Unavailable,
 )
 from drmaaticd.openapi import forms, models
-from drmaaticd.openapi.operations import ANONYMOUS_KEY, OPERATIONS, TAGS
+from drmaaticd.openapi.operations import OPERATIONS, TAGS
 from drmaaticd.openapi.parts import (
     ANYBODY,
     HEADERS,
@@ -32,6 +32,7 @@ from drmaaticd.openapi.parts import (
     ref,
     schema_ref,
 )
+from drmaaticd.openapi.task_operations import ANONYMOUS_KEY
 
 VERSION = "3.1.1"
 

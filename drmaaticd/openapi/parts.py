@@ -22,6 +22,9 @@ ANY_TYPE = "*/*"
 #: Who may call: anybody, also with a token; somebody with a token; somebody with a provider's token.
 ANYBODY, SOMEBODY, PROVIDER = "anybody", "somebody", "provider"
 
+#: The tags.
+SERVICE, ACCOUNTS, SCRIPTS, TASKS, FILES = "Service", "Accounts", "Scripts", "Tasks", "Files"
+
 #: Largest whole number of a query parameter.
 MAX_NUMBER = 10**18 - 1
 
@@ -113,6 +116,16 @@ class Operation:
     def conditional(self) -> bool:
         """Whether ``If-None-Match`` counts, and 304 may come."""
         return any("ETag" in answer.headers for answer in self.answers.values())
+
+
+#: What lists take beside their filters.
+PAGE = (
+    whole_number("page", "Which page, from 1. Page 1 always exists; one past the end is 404.", 1),
+    whole_number("page_size", "Entries on a page; a larger number than `{max_page_size}` is cut to that."),
+)
+
+#: What `search` looks for.
+SEARCH = "A part of the name or the description, in any case."
 
 
 def header(description: str, schema: JSON | None = None, *, always: bool = True) -> JSON:

@@ -210,7 +210,10 @@ def _who(security: list[Mapping[str, Any]]) -> str:
 
 
 def _reply(status: str, answer: JSON) -> Reply:
-    contents = [(media, kind(told.get("schema", {}))) for media, told in answer.get("content", {}).items()]
+    contents = [
+        (media, kind(told["schema"]) if "schema" in told else [])
+        for media, told in answer.get("content", {}).items()
+    ]
     own = [name for name in answer.get("headers", {}) if name not in ALWAYS]
     return Reply(status, answer["description"], contents, own)
 

@@ -78,6 +78,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("intake", ALL),
     ("filters", "drafts errors states"),
     ("openapi", "drafts errors filters params states units"),
+    ("about", "config openapi"),
     ("watching", "callers errors states store tasks"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.

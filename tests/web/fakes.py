@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from drmaaticd.about import Figures
 from drmaaticd.errors import (
     Conflict,
     DrmaaticdError,
@@ -21,7 +22,6 @@ from drmaaticd.errors import (
     StorageFull,
 )
 from drmaaticd.openapi.document import Site
-from drmaaticd.service import Figures
 
 TOKEN = "Bearer good"
 ADMIN = "Bearer admin"
