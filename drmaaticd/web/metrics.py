@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from tornado.web import RequestHandler
@@ -32,6 +38,9 @@ class Metrics:
         """`routes` are the paths that the handlers serve, as labels."""
         self._service = service
         self._routes = routes
+        # In this format it would be a series of its own for each, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        # DEL a series of its own for each, which nobody asks for
         self._registry = CollectorRegistry(auto_describe=False)
         self._requests = Counter(
             "drmaaticd_http_requests",

@@ -146,6 +146,7 @@ def test_figures(running: Running) -> None:
     assert "drmaaticd_drm_up 1.0" in lines
     assert 'drmaaticd_http_requests_total{method="GET",route="/script/{}",status="200"} 1.0' in lines
     assert 'drmaaticd_http_requests_total{method="GET",route="none",status="404"} 1.0' in lines
+    assert "_created" not in told.text
     running.service.fault = "away"
     assert "drmaaticd_drm_up 0.0" in ask(Authorization=ADMIN).text.splitlines()
 
