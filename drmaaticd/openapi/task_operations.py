@@ -288,8 +288,8 @@ TASK_OPERATIONS: dict[tuple[str, str], Operation] = {
         TASKS,
         "Make a link to a task",
         {201: json_answer("The link.", "Link", etag=False)},
-        "Whoever has it can read this task, its files and its events for a while. It ends with the task. Only "
-        "the owner and administrators can make one.",
+        "Whoever has it can read this task, its files and its events for a while. It ends with the task. "
+        "Whoever may see the task can make one.",
         (
             _UUID,
             whole_number("lifetime", "Seconds for which it is valid; 300 unless told."),
