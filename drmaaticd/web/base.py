@@ -221,31 +221,25 @@ class Handler(RequestHandler):
         """The parameters of the query string."""
         return Query(self.request.query_arguments)
 
-    async def caller(self) -> Caller:
+    def authorization(self) -> str | None:
+        """What the request says about who asks, as the ``Authorization`` header says it."""
+        given = self.request.headers.get_list("Authorization")
+        return ",".join(given) if given else None
+
+    async def caller(self, linked: str | None = None) -> Caller:
         """Who asks. Asked once a request, since it is counted.
 
+        `linked` is the UUID of the task that is read, where a link to it may be followed.
         Raises `NotAuthenticated`, `Forbidden` (a disabled account), `TooManyRequests`.
         """
         if self._caller is None:
-            caller = await self.service.authenticate(self._authorization(), self.address)
+            caller = await self.service.authenticate(self.authorization(), self.address)
+            if linked is not None and (link := self.query.text("link")) is not None:
+                caller = self.service.follow(caller, task_uuid(linked), link)
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller
         return self._caller
-
-    async def reader(self, uuid: str) -> Caller:
-        """Who asks to read a task, perhaps by a link to it. Raises as `caller` does."""
-        link = self.query.text("link")
-        if link is None:
-            return await self.caller()
-        if self._caller is None:
-            caller = await self.service.authenticate(self._authorization(), self.address)
-            self._caller = self.service.follow(caller, task_uuid(uuid), link)
-        return self._caller
-
-    def _authorization(self) -> str | None:
-        authorizations = self.request.headers.get_list("Authorization")
-        return ",".join(authorizations) if authorizations else None
 
     # -- the body ------------------------------------------------------------------------------
 

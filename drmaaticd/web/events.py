@@ -112,7 +112,7 @@ class EventsHandler(_StreamHandler):
 
     async def get(self, uuid: str) -> None:
         """Send the task now, and again whenever it changes, until it has ended."""
-        caller = await self.reader(uuid)
+        caller = await self.caller(uuid)
         await self.follow(self.service.watch(caller, task_uuid(uuid), self.last_event_id))
 
 

@@ -32,7 +32,7 @@ class TaskHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Write the task."""
-        self.write_json(self.service.task(await self.reader(uuid), task_uuid(uuid)))
+        self.write_json(self.service.task(await self.caller(uuid), task_uuid(uuid)))
 
     async def delete(self, uuid: str) -> None:
         """Stop the job, remove the files and forget the task."""
@@ -45,7 +45,7 @@ class StatusHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Write the status text as a JSON string."""
-        self.write_json(self.service.status(await self.reader(uuid), task_uuid(uuid)))
+        self.write_json(self.service.status(await self.caller(uuid), task_uuid(uuid)))
 
 
 class ControlHandler(Handler):

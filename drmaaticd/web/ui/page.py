@@ -48,16 +48,16 @@ class PageHandler(Session, Handler):
     """Which entry of the navigation is current."""
     _me: dict[str, Any] | None = None
 
-    async def caller(self) -> Caller:
+    async def caller(self, linked: str | None = None) -> Caller:
         """Who asks; a session that has ended makes an anonymous caller, where these are let in."""
         try:
-            return await super().caller()
+            return await super().caller(linked)
         except NotAuthenticated:
             if not self.cookie_token[1] or self.request.method not in ("GET", "HEAD"):
                 raise
             self.end_session()
             self.request.cookies.pop(COOKIE, None)
-            return await super().caller()
+            return await super().caller(linked)
 
     @property
     def root(self) -> str:

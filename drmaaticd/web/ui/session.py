@@ -15,7 +15,6 @@ from tornado.web import HTTPError
 
 from drmaaticd.errors import Forbidden
 from drmaaticd.web.base import Handler
-from drmaaticd.web.interface import Caller
 
 #: The cookie's value is one of these, a dot, and the token.
 COOKIE = "drmaaticd_session"
@@ -73,17 +72,12 @@ class Session(Handler):
             self.clear_header(name)
         self.set_header("Vary", "Cookie")
 
-    async def caller(self) -> Caller:
-        """Who asks, by the cookie. Raises as `Handler.caller` does, and `Forbidden` for a forgery."""
-        if self._caller is None:
-            if self.request.method not in _SAFE:
-                self.check_same_origin()
-            _, token = self.cookie_token
-            caller = await self.service.authenticate(f"Bearer {token}" if token else None, self.address)
-            if not self.open_to_all:
-                self.service.check_open(caller)
-            self._caller = caller
-        return self._caller
+    def authorization(self) -> str | None:
+        """The session's token. Raises `Forbidden` for a request that somebody else's page has sent."""
+        if self.request.method not in _SAFE:
+            self.check_same_origin()
+        _, token = self.cookie_token
+        return f"Bearer {token}" if token else None
 
     def check_same_origin(self) -> None:
         """Raise `Forbidden` unless the request was sent by one of our own pages."""
