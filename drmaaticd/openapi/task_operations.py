@@ -289,7 +289,7 @@ TASK_OPERATIONS: dict[tuple[str, str], Operation] = {
         "Make a link to a task",
         {201: json_answer("The link.", "Link", etag=False)},
         "Whoever has it can read this task, its files and its events for a while. It ends with the task. "
-        "Whoever may see the task can make one.",
+        "Of a task that nobody owns, it tells the UUID, with which anyone can do everything.",
         (
             _UUID,
             whole_number("lifetime", "Seconds for which it is valid; 300 unless told."),
@@ -298,7 +298,6 @@ TASK_OPERATIONS: dict[tuple[str, str], Operation] = {
             InvalidInput: "`lifetime` is no whole number, or longer than allowed.",
             Forbidden: _THEIRS,
             NotFound: _GONE,
-            Conflict: "Nobody owns the task: its UUID opens it as it is.",
         },
     ),
     **{("PUT", f"/task/{{uuid}}/{action}"): _control(action) for action in _ACTIONS},
