@@ -241,6 +241,8 @@ class Intake:
         checked = draft.place_files(order, folder)
         task = _record(draft, order, checked, folder, self._accounts)
         self._write_launcher(task, order.script, checked.arguments())
+        # Last: what a sync of one file writes, file systems with a journal need not write again.
+        draft.sync()
         return task
 
     def _write_launcher(self, task: Task, script: Script, arguments: list[str]) -> None:

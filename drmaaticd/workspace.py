@@ -32,6 +32,7 @@ from drmaaticd.folder import (
 )
 from drmaaticd.incoming import ASIDE, Incoming, IncomingFile, Modes, take_back_commit
 from drmaaticd.removal import FilesRemain, empty, move, remove_tree
+from drmaaticd.unfiled import Unfiled
 
 CONTROL = ".control"
 SPOOL = ".spool"
@@ -43,7 +44,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SCRIPT_MODE = 0o555
 _DIGEST_LENGTH = 32
 
-__all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Workspace"]
+__all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Unfiled", "Workspace"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,10 @@ class Workspace:
     def incoming(self, uuid: str) -> Incoming:
         """Room for the files of the new task `uuid`. Raises `StorageFull`, or OSError."""
         return Incoming(self.tasks_dir, checked(uuid), self._modes)
+
+    def unfiled(self, uuid: str) -> Unfiled:
+        """Room for the new task `uuid`, which has no files."""
+        return Unfiled(self.tasks_dir, checked(uuid), self._modes)
 
     def taken(self, folder_uuid: str, names: Iterable[str]) -> set[str]:
         """Those of `names` that exist in a folder, as whatever. Raises `NotFound` without the folder.
