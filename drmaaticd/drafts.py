@@ -185,7 +185,7 @@ class Draft:
                 if self.incoming is not None:
                     await self._intake.files.run(self.incoming.discard)
                 if self._unfiled is not None:
-                    await self._intake.files.run(self._unfiled.discard)
+                    self._intake.discard_later(self._unfiled)
             finally:
                 if self._room is not None:
                     self._room.close(kept=self._kept)
@@ -229,7 +229,7 @@ class Draft:
     def sync(self) -> None:
         """Return when the files' places are on the disk. Blocks. Raises `StorageFull`."""
         if self._unfiled is not None:  # with files, they have been since they were placed
-            self._unfiled.sync()
+            self._intake.workspace.sync_folders()
 
     def take_back(self) -> None:
         """Remove everything that was placed for a task that could not be recorded. Blocks."""

@@ -33,9 +33,9 @@ class Unfiled:
         self._home: str | None = None
 
     def commit(self, names: Mapping[int, str]) -> None:
-        """Make the task's folder; `sync` is still due, and `discard`. `names` is empty: there are no files.
+        """Make the task's folder; it is not on the disk yet, and `discard` is due.
 
-        Raises `StorageFull`; `Conflict` if there is such a folder.
+        `names` is empty, as there are no files. Raises `StorageFull`; `Conflict` if there is such a folder.
         """
         _check(names)
         with storage_errors(), places(self._tasks_dir) as (tasks, aside):
@@ -61,12 +61,6 @@ class Unfiled:
                     return
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise NotFound("the parent task's folder is gone") from error
-
-    def sync(self) -> None:
-        """Return when the new folder is on the disk. Raises `StorageFull`, OSError."""
-        if self._home is not None:
-            with storage_errors(), places(self._tasks_dir) as (tasks, _):
-                os.fsync(tasks)
 
     def undo(self) -> None:
         """Take a commit back, because the task could not be recorded. Raises OSError (`FilesRemain`)."""
