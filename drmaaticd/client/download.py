@@ -26,8 +26,8 @@ from drmaaticd.client.upload import Progress
 from drmaaticd.client.wire import Schedule, Wire, reason
 from drmaaticd.client.wording import File
 
-#: Bytes of a download held at a time.
-BLOCK = 256 * 1024
+#: Bytes of a download held at a time, and lost when a connection breaks: urllib3 hands on full blocks.
+BLOCK = 16 * 1024
 
 #: Characters of a target's name that its part repeats: file systems bound a name to 255 bytes.
 _SHOWN = 50
@@ -212,7 +212,7 @@ def modified(file: File) -> int | None:
     """When the file was modified, in nanoseconds since the epoch; None if the service says nonsense."""
     try:
         moment = datetime.fromisoformat(file["modified"])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
     return round(moment.timestamp() * 1000) * 1_000_000
 

@@ -83,7 +83,7 @@ class Screen:
         if not self.watched:
             yield lambda task: self.say(told(task))
             return
-        with self._shown(bar_format="{desc}  {elapsed}") as bar, _ticking(bar):
+        with self._shown(desc="waiting", bar_format="{desc}  {elapsed}") as bar, _ticking(bar):
 
             def changed(task: Task) -> None:
                 ended, jobs = _jobs(task.get("array"))

@@ -59,9 +59,7 @@ class Watch:
             news = (task["state"], task.get("array"))
             pause = FIRST_POLL if news != seen else min(pause * POLL_GROWTH, LONGEST_POLL)
             seen = news
-            # The jobs of an array move on without an event of the task.
-            streams = self._streams and "array" not in task
-            if streams and _far(deadline) and (yield from self._streamed(deadline)):
+            if self._streams and _far(deadline) and (yield from self._streamed(deadline)):
                 return
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise WaitTimeout(f"task {task['uuid']} has not ended after {timeout:g} s")

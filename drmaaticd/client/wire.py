@@ -36,6 +36,9 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 #: What urllib3 calls it when there never was a connection.
 _NOT_CONNECTED = frozenset({"NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "SSLError"})
 
+#: What urllib3 puts before its reasons: an object, whose address says nothing to people.
+_WHERE = re.compile(r"^(<.*?>|HTTPS?Connection(Pool)?\(.*?\)): ")
+
 Notice = Callable[[ClientError, float], None]
 
 
@@ -225,10 +228,10 @@ def retry_after(header: str | None) -> float | None:
     if header.strip().isascii() and header.strip().isdigit():
         return float(header)
     try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        moment = email.utils.parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - time.time())
+    return max(0.0, moment - time.time())
 
 
 def reason(error: Exception) -> str:
@@ -242,7 +245,7 @@ def reason(error: Exception) -> str:
             break
         cause = inner
     text = str(getattr(cause, "reason", None) or cause)
-    return text.rpartition(">: ")[2] or type(cause).__name__
+    return _WHERE.sub("", text) or type(cause).__name__
 
 
 def _was_connected(error: requests.RequestException) -> bool:
