@@ -27,7 +27,7 @@ from drmaaticd.client.wire import Schedule, Wire, reason
 from drmaaticd.client.wording import File
 
 #: Bytes of a download held at a time, and lost when a connection breaks: urllib3 hands on full blocks.
-BLOCK = 16 * 1024
+BLOCK = 64 * 1024
 
 #: Characters of a target's name that its part repeats: file systems bound a name to 255 bytes.
 _SHOWN = 50

@@ -178,7 +178,9 @@ def _parse(
 
 def script_parser(script: Script, prog: str) -> argparse.ArgumentParser:
     """The command line of one script."""
-    description = printable(script.get("description", "")).replace("%", "%%")
+    description = printable(script.get("description", ""))
+    if "%(prog)" in description:  # argparse replaces it, and fails on any other % then
+        description = description.replace("%", "%%")
     parser = argparse.ArgumentParser(prog=printable(prog), description=description, allow_abbrev=False)
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")

@@ -93,9 +93,12 @@ def _named(me: Me | dict[str, Any]) -> str:
 
 def _asked(variable: str, prompt: str) -> str:
     """A secret from the environment, the terminal (without echo), or a pipe."""
-    if os.environ.get(variable):
-        return os.environ[variable]
-    secret = getpass.getpass(f"{prompt}: ") if sys.stdin.isatty() else sys.stdin.readline()
+    secret = os.environ.get(variable, "")
+    if not secret:
+        try:
+            secret = getpass.getpass(f"{prompt}: ") if sys.stdin.isatty() else sys.stdin.readline()
+        except EOFError:
+            secret = ""
     if not secret.strip():
         raise Refused("no token was given")
     return secret.strip()
