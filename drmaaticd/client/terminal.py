@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a transfer takes before it gets a bar, and between two strokes of a waiting clock.
 DELAY, TICK = 0.5, 1.0
+#: Columns and lines of a terminal that does not know.
+WIDTH, HEIGHT = 80, 24
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -100,7 +103,10 @@ class Screen:
 
         tqdm.monitor_interval = 0  # no thread of its own
         delay = 0 if "bar_format" in options else DELAY
-        with tqdm(file=sys.stderr, dynamic_ncols=True, delay=delay, **options) as bar:
+        # A terminal that does not know its size says 0.
+        known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        width: dict[str, Any] = {"dynamic_ncols": True} if known else {"ncols": WIDTH, "nrows": HEIGHT}
+        with tqdm(file=sys.stderr, delay=delay, **width, **options) as bar:
             self._bar = bar
             try:
                 yield bar
