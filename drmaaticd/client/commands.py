@@ -52,8 +52,10 @@ def show_tasks(session: Session) -> int:
             session.say(f"page {arguments.page} of {last} ({page['count']} tasks): --page N, or --all")
     if session.as_json:
         print_json(tasks)
-    else:
+    elif tasks:
         table(running.summary(task) for task in tasks)
+    elif not arguments.task and session.client.me()["group"] == "anonymous":
+        session.say("you are anonymous: only tasks that are named are listed (drmaatic tasks TASK …)")
     return status.FINE
 
 

@@ -27,7 +27,7 @@ FINE, WRONG, USAGE = 0, 1, 2
 NO_INPUT, UNAVAILABLE, TRY_LATER, NO_PERMISSION = 66, 69, 75, 77
 TIMED_OUT, SIGNALLED, INTERRUPTED, BROKEN_PIPE = 124, 128, 130, 141
 
-_OF_REFUSAL = {
+_OF_REFUSAL: dict[int, int] = {
     HTTPStatus.BAD_REQUEST: USAGE,
     HTTPStatus.UNAUTHORIZED: NO_PERMISSION,
     HTTPStatus.FORBIDDEN: NO_PERMISSION,
@@ -61,13 +61,10 @@ def of_task(task: Task) -> int:
 def of_error(error: ClientError) -> int:
     """The exit status for a call that failed."""
     if isinstance(error, ApiError):
-        return _OF_REFUSAL.get(HTTPStatus(error.status), WRONG) if error.status in _KNOWN else WRONG
+        return _OF_REFUSAL.get(error.status, WRONG)
     if isinstance(error, Unreachable):
         return UNAVAILABLE
     return TIMED_OUT if isinstance(error, WaitTimeout) else WRONG
-
-
-_KNOWN = frozenset(status.value for status in HTTPStatus)
 
 
 def _number(name: str) -> int | None:

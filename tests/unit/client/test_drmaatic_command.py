@@ -237,6 +237,10 @@ def test_tasks(service: Service, drmaatic: Run, capsys: Output) -> None:
     service.on("GET /task/?ids=a%2Cb&page=1&page_size=100", {"results": [], "next": None})
     assert drmaatic("tasks", "--all", "a", "b") == 0
     assert capsys.readouterr() == ("", "")
+    service.on("GET /task/?page=1&page_size=20", {"count": 0, "results": [], "next": None})
+    service.on("GET /me", {"group": "anonymous"})
+    assert drmaatic("tasks") == 0
+    assert "anonymous" in capsys.readouterr().err
 
 
 def test_status(service: Service, drmaatic: Run, capsys: Output) -> None:
