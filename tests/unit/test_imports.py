@@ -90,6 +90,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("daemon", ALL),
     ("commands", ALL),
     ("cli", ALL),
+    # The user's side, which may be installed where there is no daemon: nothing of it.
     ("client", ""),
     ("__main__", "cli"),
 )
@@ -105,9 +106,11 @@ OUTSIDE: dict[str, str] = {
     "prometheus_client": "web",
     "pydantic": "config config_docs openapi places script_file settings validation",
     "requests": "client",
+    "shtab": "client",
     "sortedcontainers": "store",
     "tinydb": "journal store",
     "tornado": "auth daemon web",
+    "tqdm": "client",
     "zipstream-ng": "archive",
 }
 
