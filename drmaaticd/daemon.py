@@ -22,6 +22,7 @@ from tornado.netutil import bind_sockets
 
 from drmaaticd import logs
 from drmaaticd.admin import AdminSocket
+from drmaaticd.administration import Administration
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
@@ -183,6 +184,14 @@ class Daemon:
             most_each=config.server.max_streams_per_caller,
         )
         changes.listen(None, watching.publish)
+        administration = Administration(
+            config=config,
+            accounts=accounts,
+            store=store,
+            catalogue=self._catalogue,
+            engine=engine,
+            reload=self._load_scripts,
+        )
         service = Service(
             config=config,
             catalogue=self._catalogue,
@@ -196,7 +205,7 @@ class Daemon:
             housekeeping=housekeeping,
             accounts=accounts,
             watching=watching,
-            desk=Desk(config=config, accounts=accounts, store=store),
+            desk=Desk(config=config, accounts=accounts, store=store, administration=administration),
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from drmaaticd.administration import Administration
 from drmaaticd.auth import signin
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.callers import Caller
@@ -35,7 +36,10 @@ class Listing:
 class Desk:
     """One instance; all methods run on the loop."""
 
-    def __init__(self, *, config: Config, accounts: Accounts, store: Store) -> None:
+    def __init__(
+        self, *, config: Config, accounts: Accounts, store: Store, administration: Administration
+    ) -> None:
+        self.administration = administration
         self._config = config
         self._accounts = accounts
         self._store = store

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drmaaticd.web.base import Handler
-from drmaaticd.web.ui import signin, tasks
+from drmaaticd.web.ui import admin, signin, tasks
 from drmaaticd.web.ui.assets import AssetHandler
 from drmaaticd.web.ui.page import NoPageHandler
 from drmaaticd.web.ui.scripts import HomePage
@@ -20,6 +20,7 @@ PAGES: tuple[Route, ...] = (
     (r"/ui/?", HomePage),
     *signin.ROUTES,
     *tasks.ROUTES,
+    *admin.ROUTES,
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 
