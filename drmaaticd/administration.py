@@ -14,6 +14,7 @@ from drmaaticd.callers import Caller
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine
 from drmaaticd.errors import Conflict, Finding, Forbidden, NotAuthenticated, NotFound
+from drmaaticd.gate import FileGate
 from drmaaticd.scripts import Catalogue
 from drmaaticd.settings import Group
 from drmaaticd.states import LIVE, State
@@ -37,6 +38,7 @@ class Administration:
         store: Store,
         catalogue: Catalogue,
         engine: Engine,
+        files: FileGate,
         reload: Callable[[], Awaitable[None]],
     ) -> None:
         """`reload` reads the scripts anew."""
@@ -45,6 +47,7 @@ class Administration:
         self._store = store
         self._catalogue = catalogue
         self._engine = engine
+        self._files = files
         self._reload = reload
 
     def check(self, caller: Caller) -> None:
@@ -54,7 +57,7 @@ class Administration:
         if not caller.is_admin:
             raise Forbidden("Only administrators may see this.")
 
-    def health(self, caller: Caller) -> JSON:
+    async def health(self, caller: Caller) -> JSON:
         """How the engine does, and how many tasks are where."""
         self.check(caller)
         states = self._store.tally(Query())
@@ -68,7 +71,7 @@ class Administration:
             "live": sum(states.get(state, 0) for state in LIVE),
             "waiting": sum(states.get(state, 0) for state in _NOT_SUBMITTED),
             "max_live": drm.max_live,
-            "warnings": [finding.message for finding in self._config.warnings()],
+            "warnings": [_as_json(finding) for finding in await self._files.run(self._config.warnings)],
         }
 
     def scripts(self, caller: Caller) -> list[JSON]:

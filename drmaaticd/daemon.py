@@ -190,6 +190,7 @@ class Daemon:
             store=store,
             catalogue=self._catalogue,
             engine=engine,
+            files=files,
             reload=self._load_scripts,
         )
         service = Service(

@@ -83,7 +83,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("openapi", "drafts errors filters params states units"),
     ("about", "config openapi"),
     ("watching", "callers errors states store tasks"),
-    ("administration", "auth callers config drm.base errors scripts settings states store units"),
+    ("administration", "auth callers config drm.base errors gate scripts settings states store units"),
     ("desk", "administration auth callers config errors filters store tasks view"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.

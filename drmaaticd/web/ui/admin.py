@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from drmaaticd.errors import DrmaaticdError, InvalidInput, NotFound
 from drmaaticd.web.interface import Administration, Caller
+from drmaaticd.web.ui import tasks
 from drmaaticd.web.ui.formpage import FormPage
 
 #: Users on a page.
@@ -41,12 +42,14 @@ class AdminPage(_AdminPage):
         """Write what there is to know."""
         caller = await self.admin()
         ready, reason = self.service.ready()
+        health = await self.administration.health(caller)
         self.write_page(
             "admin.html",
             title="Administration",
             ready=ready,
             reason=reason,
-            health=self.administration.health(caller),
+            health=health,
+            chips=list(tasks.chips(health["states"], "")),
             scripts=self.administration.scripts(caller),
             groups=self.administration.groups(caller),
             reloaded=self.query.flag("reloaded"),

@@ -97,7 +97,7 @@ class PageHandler(Session, Handler):
             "title": title,
             "section": self.section,
             "me": known,
-            "user": user_token(caller),
+            "page_user": user_token(caller),
             "signed_in": known is not None,
             "is_admin": caller is not None and caller.is_admin,
             "ui": self.link,
