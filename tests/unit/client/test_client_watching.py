@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -61,6 +62,30 @@ def test_a_stream_that_is_none_or_ends(service: Service, client: Client, answer:
     service.answers[EVENTS] = [answer]
     service.on(ASK, *map(task, ["created", "created", "created", "running", "done"]))
     assert states(client) == ["created", "running", "done"]
+
+
+def test_a_stream_is_asked_for_again_when_the_service_says(service: Service, client: Client) -> None:
+    service.on(EVENTS, {}, status=429, **{"Retry-After": "3600"})
+    service.on(ASK, *map(task, ["created", "running", "running", "running", "done"]))
+    client.wait(TASK)
+    assert service.asked("GET").count(f"/task/{TASK}/events") == 1
+
+
+def test_a_stream_that_a_proxy_keeps_back_is_given_up(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SILENCE", 0.05)
+    over = threading.Event()
+
+    def silent(headers: dict[str, str]) -> Any:
+        over.wait(20)
+        return 200, STREAM, b""
+
+    service.answers[EVENTS] = [silent]
+    service.on(ASK, *map(task, ["created", "running", "running", "done"]))
+    assert states(client) == ["created", "running", "done"]
+    over.set()
+    assert service.asked("GET").count(f"/task/{TASK}/events") == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])

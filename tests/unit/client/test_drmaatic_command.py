@@ -309,6 +309,23 @@ def test_nothing_was_written(service: Service, drmaatic: Run, capsys: Output) ->
     assert "queued_active" in capsys.readouterr().err
 
 
+def test_link(service: Service, drmaatic: Run, capsys: Output) -> None:
+    made = {"url": "http://x/secret", "expires_in": 60}
+    service.on(f"POST /task/{TASK}/link?lifetime=60", made, status=201)
+    assert drmaatic("link", TASK, "--lifetime", "60") == 0
+    assert capsys.readouterr().out == "http://x/secret\n"
+    assert drmaatic("link", TASK, "--lifetime", "60", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == made
+
+
+def test_a_fault_of_the_service_is_told_with_its_number(
+    service: Service, drmaatic: Run, capsys: Output
+) -> None:
+    service.on(f"GET /task/{TASK}", {}, status=500, **{"X-Request-ID": "abc123"})
+    assert drmaatic("status", TASK) == 1
+    assert "abc123" in capsys.readouterr().err
+
+
 # Signing in
 
 
