@@ -201,7 +201,12 @@ class Client:
 
     def looks(self, task: str, timeout: float | None = None) -> Iterator[Task]:
         """The task, again and again, until it has ended: at each of its events, or by asking."""
-        return waiting.Watch(self._wire, _task_path(task), lambda: self.task(task)).looks(timeout)
+        path = _task_path(task)
+
+        def ask(patience: float) -> Task:
+            return cast(Task, self._wire.json("GET", path, patience=patience))
+
+        return waiting.Watch(self._wire, path, ask).looks(timeout)
 
     def control(self, task: str, action: Action) -> str:
         """Carry out an action and return what came of it; 409 where the state does not allow it."""

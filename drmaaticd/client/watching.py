@@ -37,9 +37,10 @@ _NOT_OFFERED = frozenset(
 
 
 class Watch:
-    """Looks at one task until it has ended. `ask` answers the task, `path` is its own."""
+    """Looks at one task until it has ended. `ask` answers it, and is told for how many seconds to bear a
+    service that is away; `path` is the task's own."""
 
-    def __init__(self, wire: Wire, path: str, ask: Callable[[], Task], *, streams: bool = True) -> None:
+    def __init__(self, wire: Wire, path: str, ask: Callable[[float], Task], *, streams: bool = True) -> None:
         self._wire = wire
         self._path = path
         self._ask = ask
@@ -55,7 +56,7 @@ class Watch:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, seen = FIRST_POLL, None
         while True:
-            task = self._ask()
+            task = self._look(deadline)
             yield task
             if task["state"] in FINAL:
                 return
@@ -68,6 +69,11 @@ class Watch:
                 raise WaitTimeout(f"task {task['uuid']} has not ended after {timeout:g} s")
             time.sleep(pause)
 
+    def _look(self, deadline: float | None) -> Task:
+        """Ask; a service that is away is not borne for longer than the wait may last."""
+        left = self._wire.patience if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._ask(min(self._wire.patience, left))
+
     def _may_stream(self, deadline: float | None) -> bool:
         return self._streams and _far(deadline) and time.monotonic() >= self._stream_after
 
@@ -77,7 +83,7 @@ class Watch:
         try:
             for _ in self._events(deadline):
                 told = True
-                task = self._ask()
+                task = self._look(deadline)
                 yield task
                 if task["state"] in FINAL:
                     return True

@@ -116,6 +116,17 @@ def test_wait_bears_a_restart_but_not_for_ever(service: Service) -> None:
     assert f"/task/{TASK}/events" not in service.asked("GET"), "a stream's silence outlasts so short a wait"
 
 
+def test_a_bounded_wait_does_not_bear_a_service_that_is_away(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(watching.time, "sleep", slept.append)
+    service.on(ASK, {}, status=503, **{"Retry-After": "30"})
+    with pytest.raises(ApiError):
+        client.wait(TASK, timeout=5)
+    assert slept == []
+
+
 def test_a_refusal_ends_a_wait(service: Service, client: Client) -> None:
     service.on(ASK, {"title": "Not found"}, status=404)
     with pytest.raises(ApiError, match="Not found"):

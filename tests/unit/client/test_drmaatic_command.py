@@ -9,13 +9,24 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drmaaticd.client import ApiError, Refused, Unreachable, WaitTimeout, cli, credentials, signin, status
+from drmaaticd.client import (
+    ApiError,
+    Refused,
+    Unreachable,
+    WaitTimeout,
+    cli,
+    credentials,
+    signin,
+    status,
+    upload,
+)
 from drmaaticd.client.arguments import add_parameters, inputs
 from drmaaticd.client.terminal import printable
 from tests.httpservice import CUT, TASK, Content, Service, task
@@ -214,6 +225,32 @@ def test_ctrl_c_leaves_the_task(
     assert f"drmaatic wait {TASK} --output out\n" in said
     assert f"drmaatic stop {TASK}\n" in said
     assert service.asked("PUT") == service.asked("DELETE") == []
+
+
+@pytest.mark.parametrize("when", ["in the body", "after it"])
+def test_ctrl_c_while_sending(
+    service: Service, drmaatic: Run, stats: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    stats.write_bytes(b"x" * 2_000_000)
+    real = upload._blocks
+
+    def interrupted(path: Path, size: int) -> Any:
+        yield from real(path, size // 2)
+        signal.raise_signal(signal.SIGINT)
+
+    def answer(headers: dict[str, str]) -> Any:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        threading.Event().wait(1)
+        return CUT, {}, b""
+
+    if when == "in the body":
+        monkeypatch.setattr(upload, "_blocks", interrupted)
+    else:
+        service.answers["POST /task/"] = [answer]
+    assert drmaatic("run", "stats", "--input", stats) == status.INTERRUPTED
+    said = capsys.readouterr().err
+    assert ("nothing was run" in said) == (when == "in the body")
+    assert ("--idempotency-key" in said) == (when == "after it")
 
 
 def test_a_wait_may_be_bounded(service: Service, drmaatic: Run, capsys: Output) -> None:
