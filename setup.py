@@ -32,9 +32,11 @@ RUNTIME = [
     "prometheus_client>=0.20",
     "pydantic>=2.7,<3",
     "requests>=2.31",
+    "shtab>=1.7,<2",  # the client's completion
     "sortedcontainers>=2.4",
     "tinydb>=4.8,<5",  # the store brings its own Storage and Table: its inner shape matters
     "tornado>=6.5,<7",  # streamed bodies lean on its HTTP internals' behaviour
+    "tqdm>=4.66,<5",  # the client's progress bars
     "zipstream-ng>=1.9,<2",
 ]
 

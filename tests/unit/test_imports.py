@@ -46,7 +46,9 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("incoming", "errors folder removal"),
     ("mime", ""),
     ("archive", "errors folder"),
-    ("workspace", "archive errors folder incoming removal"),
+    ("syncing", ""),
+    ("unfiled", "errors folder incoming removal"),
+    ("workspace", "archive errors folder incoming removal syncing unfiled"),
     ("evidence", ""),
     ("runscript", ""),
     ("launcher", "evidence runscript"),
@@ -88,6 +90,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("daemon", ALL),
     ("commands", ALL),
     ("cli", ALL),
+    # The user's side, which may be installed where there is no daemon: nothing of it.
     ("client", ""),
     ("__main__", "cli"),
 )
@@ -103,9 +106,11 @@ OUTSIDE: dict[str, str] = {
     "prometheus_client": "web",
     "pydantic": "config config_docs openapi places script_file settings validation",
     "requests": "client",
+    "shtab": "client",
     "sortedcontainers": "store",
     "tinydb": "journal store",
     "tornado": "auth daemon web",
+    "tqdm": "client",
     "zipstream-ng": "archive",
 }
 
