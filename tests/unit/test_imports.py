@@ -43,6 +43,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("store", "errors journal states tasks"),
     ("folder", "errors"),
     ("removal", "errors folder"),
+    ("sharing", "folder"),
     ("incoming", "errors folder removal"),
     ("mime", ""),
     ("archive", "errors folder"),
@@ -52,6 +53,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("launcher", "evidence runscript"),
     # The engines.
     ("drm", "drm.base errors evidence states"),
+    # A program of its own, which nothing imports.
+    ("jobhelper", "drm removal sharing"),
     ("engines", "config drm drm.base errors script"),
     ("probe", "config drm.base engines errors launcher workspace"),
     # What moves tasks on.

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drmaaticd.drm import local, localrecords, processes
+from drmaaticd.drm.accounts import OwnAccount
 from drmaaticd.drm.base import Action, Array, Found, JobState, PassingFault, Report, Usage
 from drmaaticd.drm.local import LocalEngine
 from drmaaticd.drm.localjobs import JobFolder, LocalJob, Phase, Run
@@ -237,7 +238,7 @@ async def test_a_crash_while_a_job_is_being_started_neither_loses_nor_doubles_it
 @in_loop
 async def test_a_process_that_was_not_released_ends_with_its_parent(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    held = processes.start_held(["/bin/sh", "-c", f"touch {ran}"], {"PATH": "/usr/bin:/bin"})
+    held = processes.start_held(["/bin/sh", "-c", f"touch {ran}"], {"PATH": "/usr/bin:/bin"}, OwnAccount())
     held.close()
     await until(lambda: processes.has_ended(held.pidfd))
     os.close(held.pidfd)
