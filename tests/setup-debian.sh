@@ -9,6 +9,7 @@ set -eu
 needed='
 curl             curl
 systemd-analyze  systemd
+sudo             sudo
 '
 
 say() { printf '%s\n' "$*" >&2; }
