@@ -114,6 +114,8 @@ class LaunchSpec:
     """What was asked for; the job is told what the DRM granted, where the DRM says."""
     array: bool = False
     rerunnable: bool = False
+    shared: bool = False
+    """Whether the daemon runs under another account, with which the job's group is shared."""
 
 
 def output_names(task: str, index: int | str | None = None) -> tuple[str, str]:
@@ -136,6 +138,7 @@ def render(spec: LaunchSpec) -> str:
         "cpus": str(spec.cpus),
         "array": "yes" if spec.array else "",
         "rerunnable": "yes" if spec.rerunnable else "",
+        "shared": "yes" if spec.shared else "",
         "path": JOB_PATH,
         "drm_variables": "|".join(DRM_VARIABLES),
         "kept_statuses": "|".join(map(str, STATUSES_KEPT_FROM_THE_DRM)),
@@ -178,17 +181,20 @@ def write(control: Path, spec: LaunchSpec) -> Path:
     return target
 
 
-def cancel(control: Path, indices: Iterable[int | None]) -> set[int | None]:
+def cancel(control: Path, indices: Iterable[int | None], *, shared: bool = False) -> set[int | None]:
     """Take the claim of these jobs of a task for nobody; None stands for a task that is no array.
 
-    Returns those that now can never run; of the others a launcher has the claim. Raises OSError if
-    that cannot be decided, for example on a full disk.
+    `shared`: jobs run under another account, whose group the control folder has. Returns those that now
+    can never run; of the others a launcher has the claim. Raises OSError if that cannot be decided, for
+    example on a full disk.
     """
     won: set[int | None] = set()
     for index in indices:
         if index is not None:
             with contextlib.suppress(FileExistsError):
                 (control / str(index)).mkdir(mode=0o750, parents=True)
+                if shared:  # a launcher that comes later is to see the claim, and say nothing
+                    (control / str(index)).chmod(0o2770)
         else:
             control.mkdir(mode=0o750, parents=True, exist_ok=True)
         with open_control(control, index) as folder:

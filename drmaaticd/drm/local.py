@@ -341,7 +341,7 @@ class LocalEngine:
         reports: dict[str, Report] = {}
         for count, job_id in enumerate(job_ids, 1):
             job, index = self._lookup(job_id)
-            reports[job_id] = Report(JobState.UNKNOWN) if job is None else job.report(index)
+            reports[job_id] = Report(JobState.UNKNOWN) if job is None else _about(job, index)
             if count % SLICE == 0:
                 await asyncio.sleep(0)
                 if self._loop.time() > deadline:
@@ -353,7 +353,7 @@ class LocalEngine:
         job, index = self._lookup(job_id)
         if job is None:
             return Report(JobState.UNKNOWN)
-        report = job.report(index)
+        report = _about(job, index)
         if report.state is JobState.ENDED:
             self._forget(job, index)
         return report
@@ -374,6 +374,9 @@ class LocalEngine:
     async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action; a job that has ended or is unknown is no error. Raises `Refused`."""
         job, index = self._lookup(job_id)
+        if task is not None and (job is None or job.task != task):
+            # A claim, which a job can forge, named the id. This engine knows the task's job for certain.
+            job = self._jobs.get(self._by_task.get(task, 0))
         if job is None or job.report(index).state in (JobState.ENDED, JobState.UNKNOWN):
             return
         if action is Action.TERMINATE:
@@ -433,3 +436,8 @@ class LocalEngine:
                     await act(watched.tree)
                 except OSError as error:
                     raise PassingFault(f"its processes cannot be reached: {error}") from None
+
+
+def _about(job: LocalJob, index: int | None) -> Report:
+    """What is known of a job or a member, and whose it is."""
+    return replace(job.report(index), task=job.task)

@@ -55,8 +55,9 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("drm", "drm.base errors evidence states"),
     # A program of its own, which nothing imports.
     ("jobhelper", "drm removal sharing"),
-    ("engines", "config drm drm.base errors script"),
-    ("probe", "config drm.base engines errors launcher workspace"),
+    ("runas", "config drm errors"),
+    ("engines", "config drm drm.base errors runas script"),
+    ("probe", "config drm.base engines errors launcher runas workspace"),
     # What moves tasks on.
     ("gate", ""),
     ("faults", ""),
