@@ -41,7 +41,8 @@ accounts() {
 
 # The accounts may not be able to enter this tree's folders. What jobs could write to is refused: it is root's.
 copy() {
-    rm -rf "$COPY"
+    # What jobs made, the daemon's account cannot remove by itself.
+    rm -rf "$COPY" "$HOME_FOLDER"/tmp-*
     mkdir -p "$COPY"
     cp -R "$TREE/drmaaticd" "$TREE/tests" "$TREE/scripts.d" "$TREE/systemd" "$TREE/docs" "$TREE/pyproject.toml" "$COPY"
     find "$COPY" -name __pycache__ -prune -exec rm -rf {} +
