@@ -42,6 +42,17 @@ MOST_SAID = 4096
 #: Where sudo is looked for. The daemon's own search path does not reach it.
 SUDO_PLACES = ("/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo")
 
+#: sudo halts itself along with a helper that a job has halted. Only a process of its session may have
+#: it go on (kill(2), SIGCONT), and the session must have no terminal: this one stays before it.
+_KEEPER = """
+exec 3<&0 </dev/null
+"$@" <&3 3<&- &
+exec 3<&-
+trap 'kill -s CONT $! 2>/dev/null' TERM
+wait $!
+while [ $? -eq 143 ]; do wait $!; done
+"""
+
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -90,8 +101,12 @@ class OtherAccount:
             self._drop()
             deadline = time.monotonic() + CLOSING_SECONDS
             for left in self._left:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # a job has halted it
+                try:
                     left.wait(max(deadline - time.monotonic(), 0.01))
+                except subprocess.TimeoutExpired:  # a job has halted the helper
+                    left.kill()
+                    left.wait()
+            self._left.clear()
 
     def ask(self, do: str, descriptors: Sequence[int] = (), **arguments: Any) -> dict[str, Any]:
         """Put a question to the helper. Raises OSError: the helper's own, `BrokenLink`, `NoHelper`."""
@@ -131,7 +146,7 @@ class OtherAccount:
         try:
             with theirs:
                 self._sudo = subprocess.Popen(
-                    [sudo, "-n", "-u", self.name, "--", *helper_command()],
+                    ["/bin/sh", "-c", _KEEPER, "sh", sudo, "-n", "-u", self.name, "--", *helper_command()],
                     stdin=theirs.fileno(),
                     stdout=said,
                     stderr=said,
@@ -173,6 +188,7 @@ class OtherAccount:
         if self._link is not None:
             self._link.close()
         if self._sudo is not None:
+            self._sudo.terminate()
             self._left.append(self._sudo)
             if self._helper is not None:
                 self._halted.append(self._helper)

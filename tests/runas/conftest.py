@@ -1,4 +1,4 @@
-"""Root's side of these tests is one test for each part; within the daemon's account it is all of `inside/`."""
+"""Root's side of these tests is one test for each part; within the daemon's account all of `inside/`."""
 
 from __future__ import annotations
 
