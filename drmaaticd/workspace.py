@@ -329,11 +329,13 @@ class Workspace:
         places = {CONTROL: control, SPOOL: spool, SCRIPTS: self._readable, ASIDE: 0o700, TRASH: 0o700}
         for name, mode in places.items():
             self._make_place(tasks, name, mode)
-        status = os.fstat(tasks)
-        passable = status.st_mode & (0o010 if status.st_gid == self._modes.gid else 0o001)
-        if self._modes.gid is not None and not passable:
-            # The jobs' account must be able to come through; it need not see whose tasks there are.
-            self._modes.apply(tasks, 0o710 | status.st_mode & 0o7777)
+        if self._jobs is not None:
+            status = os.fstat(tasks)
+            mode = status.st_mode & 0o7777
+            # The jobs' account must be able to come through; whose tasks there are, it must not see.
+            wanted = (mode | 0o110) & ~0o066
+            if (mode, status.st_gid) != (wanted, self._jobs.gid):
+                self._modes.apply(tasks, wanted)
 
     def _make_place(self, parent: int, name: str, mode: int) -> None:
         """A folder `name` with exactly these permissions, whether it was there or not."""
