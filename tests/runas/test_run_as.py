@@ -28,7 +28,7 @@ PARTS = {
     "life": "tests/runas/inside/test_life.py",
     "attacks": "tests/runas/inside/test_attacks.py",
     "checks": "tests/runas/inside/test_checks.py",
-    "helper": "tests/runas/inside/test_helper.py",
+    "own": "tests/runas/inside/test_own_account.py",
 }
 
 
