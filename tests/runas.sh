@@ -6,15 +6,18 @@
 #   tests/runas.sh as COMMAND…       run a command under the daemon's account
 #   tests/runas.sh as-job COMMAND…   run a command under the jobs' account
 #
-# The Python environment is that of tests/gridengine.sh.
+# $RUNAS_PART names the copy, its temporary folders and its rule, so that two can be used at a time. The Python
+# environment is that of tests/gridengine.sh.
 set -eu
 
 ACCOUNT=${RUNAS_ACCOUNT:-drmserve}
 JOBS=${RUNAS_JOBS:-drmjobs}
 HOME_FOLDER=/var/lib/$ACCOUNT
 VENV=/var/lib/${DRM_ACCOUNT:-drmtest}/venv
-COPY=$HOME_FOLDER/tree
-RULE=/etc/sudoers.d/drmaaticd-tests
+PART=${RUNAS_PART:-local}
+PLACE=$HOME_FOLDER/$PART
+COPY=$PLACE/tree
+RULE=/etc/sudoers.d/drmaaticd-tests-$PART
 TREE=$(cd "$(dirname "$0")/.." && pwd)
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
@@ -42,8 +45,9 @@ accounts() {
 # The accounts may not be able to enter this tree's folders. What jobs could write to is refused: it is root's.
 copy() {
     # What jobs made, the daemon's account cannot remove by itself.
-    rm -rf "$COPY" "$HOME_FOLDER"/tmp-*
+    rm -rf "$PLACE"
     mkdir -p "$COPY"
+    chown "$ACCOUNT:$ACCOUNT" "$PLACE"
     cp -R "$TREE/drmaaticd" "$TREE/tests" "$TREE/scripts.d" "$TREE/systemd" "$TREE/docs" "$TREE/pyproject.toml" "$COPY"
     find "$COPY" -name __pycache__ -prune -exec rm -rf {} +
     chown -R root:root "$COPY"
@@ -62,14 +66,20 @@ run_as() {  # run_as ACCOUNT HOME COMMAND…
     cd "$home"
     exec runuser -u "$account" -- env -i PATH="$PATH" HOME="$home" USER="$account" LOGNAME="$account" \
         LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 DRM_CLUSTER="${DRM_CLUSTER:-runas}" RUNAS_JOBS="$JOBS" \
-        ${CI:+CI="$CI"} "$@"
+        ${DRM_PARTITION:+DRM_PARTITION="$DRM_PARTITION"} ${CI:+CI="$CI"} "$@"
 }
 
 command=${1:-}
 [ $# -eq 0 ] || shift
 [ "$(id -u)" = 0 ] || fail "to be run as root"
 case $command in
-    start) sh "$TREE/tests/gridengine.sh" account; accounts; copy; rule ;;
+    start)
+        sh "$TREE/tests/gridengine.sh" account
+        flock -o /run/drmaaticd-tests.lock sh "$0" accounts
+        copy
+        rule
+        ;;
+    accounts) accounts ;;
     no-rule) rm -f "$RULE" ;;
     as) [ $# -gt 0 ] || fail "as needs a command"; run_as "$ACCOUNT" "$HOME_FOLDER" "$@" ;;
     as-job) [ $# -gt 0 ] || fail "as-job needs a command"; run_as "$JOBS" "/var/lib/$JOBS" "$@" ;;

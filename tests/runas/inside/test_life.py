@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from drmaaticd.drm import processes
+from drmaaticd.drm.otheraccount import helper_command
 from tests.e2e.daemon import Daemon, wait_until
 from tests.runas.places import as_job, jobs_account, with_jobs_apart
 
@@ -222,7 +223,7 @@ def test_uploads_and_a_childs_files(service: Daemon) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "halted"])
 def test_a_helper_that_a_job_got_hold_of_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
-    attack = f"pkill -{int(number)} -f jobhelper.py; {WAIT}"
+    attack = f"pkill -{int(number)} -f {helper_command()[-1]}; {WAIT}"
     with with_jobs_apart(tmp_path, allow=[r"tried again"]) as service:
         service.inline("attack", attack)
         service.inline("wait", WAIT)
@@ -248,7 +249,10 @@ def _helpers() -> list[str]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if place.stat().st_uid in (uid, 0) and b"jobhelper.py" in (place / "cmdline").read_bytes():
+            if (
+                place.stat().st_uid in (uid, 0)
+                and helper_command()[-1].encode() in (place / "cmdline").read_bytes()
+            ):
                 status = (place / "status").read_text()
                 found += [place.name] if f"Uid:\t{uid}\t" in status else []
         except OSError:
