@@ -141,7 +141,7 @@ class Controls:
     async def _terminate(self, task: Task) -> None:
         indices = _live_indices(task)
         control = self._workspace.control(task.uuid)
-        won = await self._files.run(launcher.cancel, control, indices, shared=self._workspace.shared)
+        won = await self._files.run(launcher.cancel, control, indices)
         await self._submitter.answered(task.uuid)  # it tells the id of what is to be terminated
         known = self._store.get(task.uuid)
         if known is None or known.final:

@@ -73,11 +73,13 @@ def script_findings(config: Config, scripts: Iterable[Script]) -> list[Finding]:
     Accounts and queues that groups bring along are tried with Slurm. Raises `ConfigurationError` where
     `findings` has some.
     """
+    scripts = list(scripts)
+    unreachable = list(runas.script_findings(config, scripts))
     if config.drm.backend == "drmaa":
         dialect = _dialect(config)[0]
         return [finding for script in scripts for finding in _inexpressible(script, dialect, config)]
     if config.drm.backend != "slurm":
-        return []
+        return unreachable
     from drmaaticd.drm.slurmcheck import Wanted
     from drmaaticd.drm.slurmcheck import findings as asked
     from drmaaticd.drm.slurmcommands import Commands
@@ -91,7 +93,10 @@ def script_findings(config: Config, scripts: Iterable[Script]) -> list[Finding]:
     account = runas.account(config)
     try:
         commands = Commands(account=account)
-        return list(dict.fromkeys(asked(wanted, native_settings(config), _file(config), commands)))
+        return [
+            *unreachable,
+            *dict.fromkeys(asked(wanted, native_settings(config), _file(config), commands)),
+        ]
     finally:
         if account is not None:
             account.close()

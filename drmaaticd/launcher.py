@@ -181,20 +181,17 @@ def write(control: Path, spec: LaunchSpec) -> Path:
     return target
 
 
-def cancel(control: Path, indices: Iterable[int | None], *, shared: bool = False) -> set[int | None]:
+def cancel(control: Path, indices: Iterable[int | None]) -> set[int | None]:
     """Take the claim of these jobs of a task for nobody; None stands for a task that is no array.
 
-    `shared`: jobs run under another account, whose group the control folder has. Returns those that now
-    can never run; of the others a launcher has the claim. Raises OSError if that cannot be decided, for
-    example on a full disk.
+    Returns those that now can never run; of the others a launcher has the claim. Raises OSError if
+    that cannot be decided, for example on a full disk.
     """
     won: set[int | None] = set()
     for index in indices:
         if index is not None:
             with contextlib.suppress(FileExistsError):
                 (control / str(index)).mkdir(mode=0o750, parents=True)
-                if shared:  # a launcher that comes later is to see the claim, and say nothing
-                    (control / str(index)).chmod(0o2770)
         else:
             control.mkdir(mode=0o750, parents=True, exist_ok=True)
         with open_control(control, index) as folder:

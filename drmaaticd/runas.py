@@ -11,12 +11,13 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from drmaaticd.config import Config
 from drmaaticd.drm.otheraccount import NoHelper, OtherAccount, helper_command
 from drmaaticd.errors import ConfigurationError, Finding
+from drmaaticd.script import Script
 
 KEY = "drm.run_as"
 
@@ -66,6 +67,24 @@ def findings(config: Config) -> list[Finding]:
         return [*_asked(config, jobs), *_hardlinks(config)]
     finally:
         jobs.close()
+
+
+def script_findings(config: Config, scripts: Iterable[Script]) -> Iterator[Finding]:
+    """The scripts whose program the account cannot run, where that is not copied to the jobs. Blocking."""
+    jobs = account(config)
+    if jobs is None or _owner(config) is not None:
+        return
+    in_place = [script for script in scripts if script.command is not None and not script.travels]
+    try:
+        allowed = jobs.allowed([(str(script.command), os.X_OK) for script in in_place]) if in_place else []
+    except OSError as error:
+        yield _finding(config, f"whether {jobs.name} can run the scripts' programs is not known: {error}")
+        return
+    finally:
+        jobs.close()
+    for script, may in zip(in_place, allowed, strict=True):
+        if not may:
+            yield Finding(script.file, f"{script.command} cannot be run by {jobs.name}", "command")
 
 
 def prepare(config: Config, jobs: OtherAccount) -> None:

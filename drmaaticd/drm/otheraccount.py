@@ -131,7 +131,7 @@ class OtherAccount:
     def _connected(self) -> socket.socket:
         """The link to a helper that lives: one that is gone is noticed before it is asked anything."""
         self._left = [left for left in self._left if left.poll() is None]
-        if self._link is not None and _is_over(self._link):
+        if self._link is not None and _readable(self._link.fileno(), 0.0):  # unasked, it says nothing
             self._drop()
         if self._link is None:
             self._link = self._start()
@@ -278,8 +278,7 @@ class OtherAccount:
             said = bytearray()
             deadline = time.monotonic() + WORK_SECONDS
             while not said.endswith(b"\n"):
-                ready, _, _ = select.select([reading], [], [], max(deadline - time.monotonic(), 0.0))
-                if not ready:
+                if not _readable(reading, max(deadline - time.monotonic(), 0.0)):
                     self._kill(pid)
                     raise BrokenLink("the work under the jobs' account takes too long")
                 chunk = os.read(reading, MOST_SAID)
@@ -326,9 +325,7 @@ class HelpedCommand:
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, negative for a signal. Raises `subprocess.TimeoutExpired`, ProcessLookupError."""
         if self._status is None:
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            if not poll.poll(None if timeout is None else timeout * 1000):
+            if not _readable(self._pidfd, timeout):
                 raise subprocess.TimeoutExpired("a command under the jobs' account", timeout or 0.0)
             how = self._account.reap(self._pid)
             if how.status is None and how.signal_name is None:
@@ -357,10 +354,11 @@ class HelpedCommand:
         os.close(self._pidfd)
 
 
-def _is_over(link: socket.socket) -> bool:
-    """Whether the other side has gone: unasked, it says nothing."""
-    ready, _, _ = select.select([link], [], [], 0)
-    return bool(ready)
+def _readable(descriptor: int, seconds: float | None) -> bool:
+    """Whether there is something to be read, or the other side has gone, within this time."""
+    poll = select.poll()  # select(2) takes no descriptor above 1023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def _whole(value: Any) -> int:

@@ -55,7 +55,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("drm", "drm.base errors evidence states"),
     # A program of its own, which nothing imports.
     ("jobhelper", "drm removal sharing"),
-    ("runas", "config drm errors"),
+    ("runas", "config drm errors script"),
     ("engines", "config drm drm.base errors runas script"),
     ("probe", "config drm.base engines errors launcher runas workspace"),
     # What moves tasks on.

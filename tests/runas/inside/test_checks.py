@@ -95,6 +95,19 @@ def test_what_jobs_could_change(service: Daemon, place: str) -> None:
     refused(service, f"{JOBS} can write to {path}")
 
 
+def test_a_program_that_jobs_cannot_run(service: Daemon) -> None:
+    """On the compute nodes nobody would say so before the first task failed."""
+    program = service.folder / "program"
+    program.write_bytes(Path("/bin/true").read_bytes())
+    program.chmod(0o700)
+    service.script("closed", f'command = "{program}"\n')
+    checked = run(service, "check")
+    assert checked.returncode == 1
+    assert f"closed.toml: command: {program} cannot be run by {JOBS}" in checked.stdout
+    program.chmod(0o755)
+    assert run(service, "check").returncode == 0
+
+
 def test_sudo_says_no(service: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = config.load(service.config)
     assert runas.findings(loaded) == []
