@@ -56,9 +56,15 @@ choices = ["tsv", "csv"]
 class Load:
     """What one screen's first load took, as the browser's network stack tells it."""
 
-    requests: list[str] = field(default_factory=list)
+    asked: dict[str, str] = field(default_factory=dict)
+    cached: list[str] = field(default_factory=list)
     bytes: int = 0
     """On the wire: headers and bodies of the answers, as they were packed."""
+
+    @property
+    def requests(self) -> list[str]:
+        """The addresses that were asked over the network: the icon, wanted twice, is asked once."""
+        return [url for number, url in self.asked.items() if number not in self.cached]
 
 
 @contextmanager
@@ -100,12 +106,16 @@ def watched(page: Page) -> Load:
 
     def asked(event: dict[str, Any]) -> None:
         if not event["request"]["url"].startswith("data:"):
-            load.requests.append(event["request"]["url"])
+            load.asked[event["requestId"]] = event["request"]["url"]
+
+    def from_cache(event: dict[str, Any]) -> None:
+        load.cached.append(event["requestId"])
 
     def finished(event: dict[str, Any]) -> None:
         load.bytes += int(event["encodedDataLength"])
 
     session.on("Network.requestWillBeSent", asked)
+    session.on("Network.requestServedFromCache", from_cache)
     session.on("Network.loadingFinished", finished)
     return load
 
