@@ -108,14 +108,15 @@ def watched(page: Page) -> Load:
         if not event["request"]["url"].startswith("data:"):
             load.asked[event["requestId"]] = event["request"]["url"]
 
-    def from_cache(event: dict[str, Any]) -> None:
-        load.cached.append(event["requestId"])
+    def answered(event: dict[str, Any]) -> None:
+        if event["response"].get("fromDiskCache"):
+            load.cached.append(event["requestId"])
 
     def finished(event: dict[str, Any]) -> None:
         load.bytes += int(event["encodedDataLength"])
 
     session.on("Network.requestWillBeSent", asked)
-    session.on("Network.requestServedFromCache", from_cache)
+    session.on("Network.responseReceived", answered)
     session.on("Network.loadingFinished", finished)
     return load
 
