@@ -29,6 +29,11 @@ class Resources:
     """Seconds of wall-clock time."""
     native: str = ""
     """The administrator's own words, appended to the DRM's native specification."""
+    qos: str | None = None
+    licenses: str | None = None
+    """With their numbers, in the DRM's own form."""
+    gres: str | None = None
+    """Generic resources such as GPUs, in the DRM's own form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,9 @@ class Script:
             "cpus": resources.cpus,
             "memory_mb": math.ceil(resources.memory / 1024**2) if resources.memory else None,
             "max_clock_time": resources.max_clock_time,
+            "qos": resources.qos,
+            "licenses": resources.licenses,
+            "gres": resources.gres,
             "is_array": array is not None,
             "begin_index": array.begin if array else None,
             "end_index": array.end if array else None,

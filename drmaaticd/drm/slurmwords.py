@@ -64,6 +64,9 @@ SBATCH = Dialect(
         "memory": "--mem={mib}M",
         "max_clock_time": "--time={minutes}",
         "account": "--account={account}",
+        "qos": "--qos={qos}",
+        "licenses": "--licenses={licenses}",
+        "gres": "--gres={gres}",
     },
     # One process on one node, which starts what it likes on its cores.
     fixed="--nodes=1 --ntasks=1",
