@@ -78,9 +78,10 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("intake", ALL),
     ("filters", "drafts errors states"),
     ("watching", "callers errors states store tasks"),
+    ("history", "callers store tasks"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.
-    ("web", "callers context errors mime service"),
+    ("web", "callers context errors mime service units"),
     ("admin_protocol", ""),
     ("admin", "admin_protocol auth errors"),
     ("daemon", ALL),
