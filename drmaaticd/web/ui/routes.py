@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from drmaaticd.web.base import Handler
 from drmaaticd.web.ui.assets import AssetHandler
+from drmaaticd.web.ui.compare import ComparePage
 from drmaaticd.web.ui.page import NoPageHandler
 from drmaaticd.web.ui.script import RerunPage, ScriptPage
 from drmaaticd.web.ui.scripts import HomePage
@@ -20,6 +21,7 @@ PAGES: tuple[Route, ...] = (
     (r"/ui/?", HomePage),
     (r"/ui/script/([^/]+)/?", ScriptPage),
     (r"/ui/task/([^/]+)/rerun/?", RerunPage),
+    (r"/ui/compare/?", ComparePage),
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 
