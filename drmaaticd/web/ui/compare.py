@@ -150,7 +150,12 @@ class ComparePage(PageHandler):
                 present.lines = [Line(text, False) for text in present.text or ()]
             return
         pair.verdict = _verdict(one, other)
-        rows = comparison.side_by_side(one.text or (), other.text or ())
+        texts = one.text or [], other.text or []
+        keys = [
+            [comparison.output_key(side.task, line) for line in text]
+            for side, text in zip((one, other), texts, strict=True)
+        ]
+        rows = comparison.side_by_side(*texts, keys[0], keys[1])
         one.lines = [left for left, _ in rows]
         other.lines = [right for _, right in rows]
 
@@ -172,7 +177,7 @@ class ComparePage(PageHandler):
 def _verdict(one: Side, other: Side) -> str:
     """What is known of the two files from their sizes and beginnings."""
     if one.size != other.size or one.head != other.head:
-        return "differ"
+        return "these differ"
     if one.kind.startswith("image/"):
-        return "have the same size"
-    return "are the same" if one.size <= len(one.head) else "begin alike and have the same size"
+        return "of the same size"
+    return "the same with both" if one.size <= len(one.head) else "of the same size, with the same beginning"

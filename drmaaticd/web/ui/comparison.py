@@ -99,11 +99,16 @@ def output_title(key: str) -> str:
     return names.get(key, key.replace("<task>", "…").replace("<uuid>", "…"))
 
 
-def side_by_side(one: Sequence[str], other: Sequence[str]) -> list[tuple[Line | None, Line | None]]:
-    """The lines of two texts, such that equal ones stand beside each other; None where one has none."""
+def side_by_side(
+    one: Sequence[str], other: Sequence[str], one_keys: Sequence[str], other_keys: Sequence[str]
+) -> list[tuple[Line | None, Line | None]]:
+    """The lines of two texts, such that equal ones stand beside each other; None where one has none.
+
+    Lines are equal if their keys are: what they hold apart from their task's own name.
+    """
     pairs: list[tuple[Line | None, Line | None]] = []
     for kind, from_one, to_one, from_other, to_other in SequenceMatcher(
-        None, one, other, autojunk=False
+        None, one_keys, other_keys, autojunk=False
     ).get_opcodes():
         differs = kind != "equal"
         left = [Line(text, differs) for text in one[from_one:to_one]]
