@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -53,7 +54,7 @@ def test_a_large_file_streams_with_progress(service: Daemon, page: Page, large: 
     page.goto(f"{service.url}/ui/script/align?sample=AB1")
     faster = throttle(page, 8 * MIB)
     page.locator("#f-reads").set_input_files(large)
-    expect(page.locator(".files.chosen")).to_contain_text("large.fastq100 MiB")
+    expect(page.locator("#f-reads-field .files")).to_contain_text("large.fastq100 MiB")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_role("heading", name="Sending")).to_be_focused()
     text = page.locator("#sending-text")
@@ -140,7 +141,7 @@ def test_files_are_dropped_listed_and_removed(service: Daemon, page: Page) -> No
     expect(listed.nth(1)).to_contain_text(HOSTILE)
     check_looks(page)
     document = forms.ended(page.context, service, forms.start(page))
-    assert list(document["files_name"].values()) == ["a.fastq", HOSTILE.replace('"', "%22"), "c.fq"]
+    assert list(document["files_name"].values()) == ["a.fastq", HOSTILE, "c.fq"]
     assert page.title() != "taken"
     page.goto(f"{service.url}/ui/script/align?from={document['uuid']}")
     expect(page.locator(".kept")).to_contain_text("<script>")
@@ -158,7 +159,7 @@ class Line:
         self.cut_after: int | None = None
         """Bytes of one connection to the daemon after which it breaks."""
         self.deaf = False
-        """Whether answers are swallowed, and the connection is cut with the first."""
+        """Whether answers are swallowed, and their connections cut: browsers try again by themselves."""
         self.cut = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -191,7 +192,7 @@ class Line:
     def _back(self, client: socket.socket, server: socket.socket) -> None:
         try:
             while data := server.recv(65536):
-                if self.deaf and b" 201 Created" in data[:40]:
+                if self.deaf:
                     self._break(client, server)
                     return
                 client.sendall(data)
@@ -207,10 +208,9 @@ class Line:
     @staticmethod
     def _end(*sockets: socket.socket) -> None:
         for one in sockets:
-            try:
+            with contextlib.suppress(OSError):  # the other thread may have ended it
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                one.close()
+            one.close()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -250,8 +250,12 @@ def test_a_lost_answer_makes_no_second_task(service: Daemon, page: Page, line: L
     before = {path.name for path in (service.tasks / ".control").iterdir()}
     small = tmp_path / "small.fastq"
     small.write_bytes(b"AC")
+    page.goto(f"{line.url}/ui/script/align?sample=AB1")
+    page.locator("#f-reads").set_input_files(small)
     line.deaf = True
-    send_over(page, line, small)
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#summary")).to_contain_text("The connection broke off.")
+    assert line.cut.is_set()
     line.deaf = False
     page.get_by_role("button", name="Send again").click()
     uuid = forms.started(page)
@@ -278,10 +282,10 @@ def test_no_credit_is_told_with_the_time_to_wait(
     expect(page.get_by_text("Costs 3 of your 5 credits.")).to_be_visible()
     forms.start(page)
     forms.fill(page, poor)
-    expect(page.get_by_text("A task costs 3 credits, and you have 2. You have enough in 1 h")).to_be_visible()
+    expect(page.get_by_text("A task costs 3 credits, and you have 2. You have enough in")).to_be_visible()
     check_looks(page)
     page.get_by_role("button", name="Start", exact=True).click()
-    told = re.compile(r"Nothing was started. Not enough CPU credit: 3 needed, 2 available. Try again in 1 h")
+    told = re.compile(r"Nothing was started. Not enough CPU credit: 3 needed, 2 available. Try again in \d")
     expect(page.locator("#summary")).to_contain_text(told)
     expect(page.get_by_label("Sample")).to_have_value("AB1")
     plain = profile(java_script_enabled=False).new_page()

@@ -211,7 +211,7 @@ function checkAll() {
 }
 
 async function send() {
-  if (sending.request || !checkAll()) return;
+  if (sending.busy || !checkAll()) return;
   summary.hidden = true;
   button.disabled = true;
   addEventListener("beforeunload", warn);

@@ -31,21 +31,34 @@ class Speed {
   }
 }
 
-/** One sending at a time. `outcome` of `send` is {task}, {problem, retryAfter, status}, {broken} or {cancelled}. */
+/** One sending at a time. */
 export class Sending {
   request = null;
+  cancelled = false;
+  busy = false;
 
-  /** Sends the form to an address under this idempotency key. */
+  /** Sends the form to an address under this idempotency key: {task}, {problem, status}, {broken} or {cancelled}. */
   async send(address, data, key) {
-    for (let attempt = 1; ; attempt += 1) {
-      const outcome = await this.#once(address, data, key);
-      // The first sending may still be under way to its end: then the same key is refused for a moment.
-      if (outcome.status !== 409 || !/still arriving/.test(outcome.problem.detail ?? "") || attempt >= TRIES) return outcome;
-      await new Promise((resolve) => { setTimeout(resolve, AGAIN); });
+    this.cancelled = false;
+    this.busy = true;
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        const outcome = await this.#once(address, data, key);
+        if (!isArriving(outcome) || attempt >= TRIES) return outcome;
+        title.textContent = "Sending again";
+        text.textContent = "The service has not noticed yet that the line broke.";
+        cancel.hidden = false;
+        await new Promise((resolve) => { setTimeout(resolve, AGAIN); });
+        if (this.cancelled) return { cancelled: true };
+      }
+    } finally {
+      this.busy = false;
+      panel.hidden = true;
     }
   }
 
   cancel() {
+    this.cancelled = true;
     this.request?.abort();
   }
 
@@ -64,7 +77,6 @@ export class Sending {
       request.send(data);
     }).finally(() => {
       this.request = null;
-      panel.hidden = true;
     });
   }
 
@@ -99,6 +111,9 @@ export class Sending {
     };
   }
 }
+
+/** Whether the key is refused since its first sending is, to the service, still under way. */
+const isArriving = ({ status, problem }) => status === 409 && /still arriving/.test(problem.detail ?? "");
 
 function progressText(loaded, total, percent, speed) {
   const parts = [`${percent} %`, `${size(loaded)} of ${size(total)}`];
