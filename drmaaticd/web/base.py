@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream, StreamClosedError
@@ -29,6 +29,10 @@ from drmaaticd.web.interface import Caller, Service
 from drmaaticd.web.paths import task_uuid
 from drmaaticd.web.query import Query
 from drmaaticd.web.transfer import Blocks, Stalled, taken
+
+if TYPE_CHECKING:
+    from drmaaticd.web.documents import Documents
+    from drmaaticd.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,8 @@ class Common:
     readers: Executor
     """Threads that read files and archives for downloads, and parse large forms."""
     background: Background
+    documents: Documents
+    metrics: Metrics
     under_way: set[RequestHandler]
     """The requests that are not answered yet."""
 
