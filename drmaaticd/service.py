@@ -24,6 +24,7 @@ from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
 from drmaaticd.filters import parse_filters
 from drmaaticd.gate import FileGate
+from drmaaticd.history import History
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
 from drmaaticd.openapi.document import Site
@@ -88,6 +89,7 @@ class Service:
         self._housekeeping = housekeeping
         self.accounts = accounts
         self._watching = watching
+        self.history = History(store, self._view)
 
     # -- who and whether -----------------------------------------------------------------------
 

@@ -86,9 +86,10 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("openapi", "drafts errors filters params states units"),
     ("about", "config openapi"),
     ("watching", "callers errors states store tasks"),
+    ("history", "callers store tasks"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.
-    ("web", "callers context errors mime openapi service"),
+    ("web", "callers context errors mime openapi service units"),
     ("admin_protocol", ""),
     ("admin", "admin_protocol auth errors"),
     ("daemon", ALL),

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 
 from drmaaticd.web.base import Handler
 from drmaaticd.web.ui.assets import AssetHandler
+from drmaaticd.web.ui.compare import ComparePage
 from drmaaticd.web.ui.page import NoPageHandler
+from drmaaticd.web.ui.script import RerunPage, ScriptPage
 from drmaaticd.web.ui.scripts import HomePage
 from drmaaticd.web.ui.session import with_session
 
@@ -17,6 +19,9 @@ Route = tuple[str, type[Handler]]
 
 PAGES: tuple[Route, ...] = (
     (r"/ui/?", HomePage),
+    (r"/ui/script/([^/]+)/?", ScriptPage),
+    (r"/ui/task/([^/]+)/rerun/?", RerunPage),
+    (r"/ui/compare/?", ComparePage),
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 
