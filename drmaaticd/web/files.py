@@ -31,7 +31,7 @@ class FileHandler(Handler):
         """Send the file, or the one range of it that is asked for."""
         caller = await self.caller()
         # From the request's own text: what Tornado hands over has lost the difference of / and %2F.
-        path = file_path(self.request.path.split("/", 4)[4])
+        path = file_path(self.request.path.partition("/file/")[2])
         answer = await self.service.open_file(caller, task_uuid(uuid), path)
         blocks: Blocks | None = None
         try:

@@ -63,6 +63,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("changes", "tasks"),
     ("callers", "errors tasks"),
     ("view", "callers launcher tasks"),
+    ("particulars", "drm.base states tasks"),
     ("context", ""),
     (
         "auth",

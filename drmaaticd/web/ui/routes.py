@@ -12,11 +12,15 @@ from drmaaticd.web.ui.assets import AssetHandler
 from drmaaticd.web.ui.page import NoPageHandler
 from drmaaticd.web.ui.scripts import HomePage
 from drmaaticd.web.ui.session import with_session
+from drmaaticd.web.ui.task import MembersHandler, TaskActionPage, TaskPage
 
 Route = tuple[str, type[Handler]]
 
 PAGES: tuple[Route, ...] = (
     (r"/ui/?", HomePage),
+    (r"/ui/task/([^/]+)/?", TaskPage),
+    (r"/ui/task/([^/]+)/members", MembersHandler),
+    (r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)", TaskActionPage),
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 
