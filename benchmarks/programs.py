@@ -170,6 +170,7 @@ def _config(drm: Mapping[str, Any]) -> str:
     lines = [
         "[server]",
         "port = 0",
+        "max_streams_per_caller = 2000",
         "[paths]",
         'state_dir = "state"',
         'tasks_dir = "tasks"',

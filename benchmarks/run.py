@@ -19,6 +19,7 @@ from benchmarks import (
     bench_start,
     bench_store,
     bench_transfers,
+    bench_watchers,
 )
 from benchmarks.figures import Figure
 from benchmarks.machine import describe
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     **bench_start.BENCHMARKS,
     **bench_endings.BENCHMARKS,
     **bench_loop.BENCHMARKS,
+    **bench_watchers.BENCHMARKS,
     **bench_store.BENCHMARKS,
     **bench_slurm.BENCHMARKS,
     **bench_gridengine.BENCHMARKS,

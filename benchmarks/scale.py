@@ -29,6 +29,9 @@ class Scale:
     loop_rounds: int
     loop_seconds: float
     """Of one round of watching the loop."""
+    watchers: int
+    watched_changes: int
+    """Changes of a task that all of them watch."""
     slurm_rounds: int
     slurm_live: int
     slurm_endings: int
@@ -51,6 +54,8 @@ FULL = Scale(
     live=1000,
     loop_rounds=3,
     loop_seconds=15.0,
+    watchers=1000,
+    watched_changes=30,
     slurm_rounds=5,
     slurm_live=2000,
     slurm_endings=20,
@@ -72,6 +77,8 @@ QUICK = Scale(
     live=10,
     loop_rounds=1,
     loop_seconds=0.5,
+    watchers=20,
+    watched_changes=2,
     slurm_rounds=1,
     slurm_live=10,
     slurm_endings=1,

@@ -31,6 +31,14 @@ class Caller:
     """The id of the token that the request came with."""
     expires: int | None = None
     """When that expires, in seconds since 1970."""
+    signed_by: str | None = None
+    """The id of the key that signed it."""
+    link: str | None = None
+    """The UUID of the task that a link lets the caller read, whoever they are."""
+    link_expires: float | None = None
+    """When that expires, in seconds since 1970."""
+    link_key: tuple[str, str] | None = None
+    """The id of the key that signed the link, and the owner of its task."""
 
     @classmethod
     def anonymous(cls, address: str) -> Caller:
@@ -46,12 +54,25 @@ class Caller:
         """Whether the task is this caller's own."""
         return task.owner is not None and task.owner == self.user
 
+    def may_use(self, task: Task) -> bool:
+        """Whether the caller may see and control the task."""
+        return task.owner is None or self.owns(task) or self.is_admin
+
+    def may_see(self, task: Task) -> bool:
+        """Whether the caller may see the task: may use it, or came by a link to it."""
+        return self.may_use(task) or self.link == task.uuid
+
     def check_may_use(self, task: Task) -> None:
         """Raise `Forbidden` unless the caller may see and control the task."""
-        if task.owner is not None and not self.owns(task) and not self.is_admin:
+        if not self.may_use(task):
+            raise Forbidden("This task belongs to somebody else.")
+
+    def check_may_see(self, task: Task) -> None:
+        """Raise `Forbidden` unless the caller may see the task."""
+        if not self.may_see(task):
             raise Forbidden("This task belongs to somebody else.")
 
     def check_may_read_files(self, task: Task) -> None:
         """Raise `Forbidden` unless the caller may read the task's files."""
         if not task.visible:
-            self.check_may_use(task)
+            self.check_may_see(task)

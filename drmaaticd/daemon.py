@@ -38,6 +38,7 @@ from drmaaticd.service import Service
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.sync import Sync
+from drmaaticd.watching import Watching
 from drmaaticd.web.app import WebApplication, make_app, make_server
 from drmaaticd.web.requestid import RequestIdFilter
 from drmaaticd.workspace import Workspace
@@ -173,6 +174,14 @@ class Daemon:
             submitter=submitter,
             accounts=accounts,
         )
+        self._watching = watching = Watching(
+            store=store,
+            recheck=accounts.recheck,
+            payer=accounts.payer,
+            most=config.server.max_streams,
+            most_each=config.server.max_streams_per_caller,
+        )
+        changes.listen(None, watching.publish)
         service = Service(
             config=config,
             catalogue=self._catalogue,
@@ -185,6 +194,7 @@ class Daemon:
             controls=controls,
             housekeeping=housekeeping,
             accounts=accounts,
+            watching=watching,
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets
@@ -212,6 +222,7 @@ class Daemon:
         await self._submitter.recover()
         self._controls.recover()
         self._run("housekeeping", self._housekeeping.run_forever())
+        self._run("the streams of events", self._watching.run_forever())
         drm = self.config.drm
         self._timers = [
             Timer("the spool pass", drm.sync_interval, self._sync.spool_pass),
@@ -286,6 +297,7 @@ class Daemon:
         self._notifier.stopping()
         self._intake.stopping = True
         server.stop()
+        self._watching.stop()
         await self._admin.close()
         await _drain(server, self._app, DRAIN_SECONDS)
         await self._app.close()

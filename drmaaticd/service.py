@@ -31,6 +31,7 @@ from drmaaticd.states import State
 from drmaaticd.store import ANY, Store
 from drmaaticd.tasks import Task, now_ms
 from drmaaticd.view import descendants, view, without_internals
+from drmaaticd.watching import Watch, Watching
 from drmaaticd.workspace import Archive, OpenedFile, Workspace
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Service:
         controls: Controls,
         housekeeping: Housekeeping,
         accounts: Accounts,
+        watching: Watching,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
@@ -109,6 +111,7 @@ class Service:
         self._controls = controls
         self._housekeeping = housekeeping
         self.accounts = accounts
+        self._watching = watching
 
     # -- who and whether -----------------------------------------------------------------------
 
@@ -136,7 +139,7 @@ class Service:
 
     def check_open(self, caller: Caller) -> None:
         """Raise `NotAuthenticated` for an anonymous caller where these are not let in."""
-        if caller.user is None and not self.config.auth.anonymous:
+        if caller.user is None and caller.link is None and not self.config.auth.anonymous:
             raise NotAuthenticated("A token is needed here.", headers={"WWW-Authenticate": "Bearer"})
 
     def health(self) -> dict[str, Any]:
@@ -237,7 +240,7 @@ class Service:
 
     def task(self, caller: Caller, uuid: str) -> dict[str, Any]:
         """A task's JSON. Raises `NotFound`, `Forbidden`."""
-        return self._view(caller, self._usable(caller, uuid))
+        return self._view(caller, self._seen(caller, uuid))
 
     def particulars(self, caller: Caller, uuid: str) -> dict[str, Any]:
         """What a task's page shows beside `task`; see `particulars`. Raises `NotFound`, `Forbidden`."""
@@ -251,7 +254,26 @@ class Service:
 
     def status(self, caller: Caller, uuid: str) -> str:
         """A task's status text. Raises `NotFound`, `Forbidden`."""
-        return self._usable(caller, uuid).state.text
+        return self._seen(caller, uuid).state.text
+
+    def watch(self, caller: Caller, uuid: str, last: str | None) -> Watch | None:
+        """Watch one task; see `Watching.open`. Raises `NotFound`, `Forbidden` too."""
+        _present(self._seen(caller, uuid))
+        return self._watching.open(caller, self._view, uuids=[uuid], last=last)
+
+    def watch_many(self, caller: Caller, query: Mapping[str, str], last: str | None) -> Watch | None:
+        """Watch the tasks that ``ids`` names, or all of the caller's; see `Watching.open`."""
+        return self._watching.open(caller, self._view, uuids=parse_filters(query).uuids, last=last)
+
+    def link(self, caller: Caller, uuid: str, lifetime: int | None) -> dict[str, Any]:
+        """A link by which anyone may read the task; see `Links.make`. Raises `NotFound`, `Forbidden` too."""
+        text, seconds = self.accounts.links.make(_present(self._usable(caller, uuid)), lifetime)
+        _audit("task.linked", caller, uuid)
+        return {"url": f"{self.config.public_url}/task/{uuid}?link={text}", "expires_in": seconds}
+
+    def follow(self, caller: Caller, uuid: str, text: str) -> Caller:
+        """The caller, with leave to read this task by a link. Raises `NotAuthenticated`."""
+        return self.accounts.links.follow(caller, self._store.get(uuid), text)
 
     def tasks(
         self, caller: Caller, query: Mapping[str, str], page: int, size: int
@@ -277,9 +299,7 @@ class Service:
 
     async def delete(self, caller: Caller, uuid: str) -> None:
         """Delete a task: its job is stopped, its files go. Raises `NotFound`, `Forbidden`, `Conflict`."""
-        task = self._usable(caller, uuid)
-        if task.deleted is not None:
-            raise NotFound("There is no such task.")
+        task = _present(self._usable(caller, uuid))
         below = [self._store.get(child) for child in self._below(uuid)]
         if any(child is not None and not child.final for child in below):
             raise Conflict("Tasks that work in this task's folder have not ended.")
@@ -298,9 +318,7 @@ class Service:
         Waits up to `DRM_PATIENCE` for the DRM; the request stands if that is not enough.
         """
         action = ACTIONS[name]
-        task = self._usable(caller, uuid)
-        if task.deleted is not None:
-            raise NotFound("There is no such task.")
+        task = _present(self._usable(caller, uuid))
         self._controls.check(task, action)
         if action is Action.TERMINATE:
             self._store.update(uuid, lambda known: known.changed(stop=True), revocable=True)
@@ -346,8 +364,7 @@ class Service:
             raise NotAuthenticated(
                 "Only somebody with a token can own a task.", headers={"WWW-Authenticate": "Bearer"}
             )
-        if task.deleted is not None:
-            raise NotFound("There is no such task.")
+        _present(task)
         if caller.owns(task):
             raise Conflict("The task is yours already.")
         if task.owner is not None:
@@ -396,6 +413,10 @@ class Service:
             raise NotFound("There is no such task.")
         return task
 
+    def _seen(self, caller: Caller, uuid: str) -> Task:
+        task = self._known(caller, uuid)
+        return task if caller.may_see(task) else self._usable(caller, uuid)
+
     def _usable(self, caller: Caller, uuid: str) -> Task:
         self.check_open(caller)
         try:
@@ -422,6 +443,13 @@ class Service:
 
 def _audit(event: str, caller: Caller, uuid: str) -> None:
     audit.record(event, user=caller.user, address=caller.address, task=uuid)
+
+
+def _present(task: Task) -> Task:
+    """The task. Raises `NotFound` for a deleted one, which administrators still see."""
+    if task.deleted is not None:
+        raise NotFound("There is no such task.")
+    return task
 
 
 def _ended(task: Task) -> bool:

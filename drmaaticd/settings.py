@@ -72,6 +72,15 @@ class Server(Model):
     max_uploads_per_address: int = Field(
         default=8, ge=1, le=10_000, description="Uploads under way at a time from one address."
     )
+    max_streams: int = Field(
+        default=2000, ge=1, le=100_000, description="Streams of events open at a time, in all."
+    )
+    max_streams_per_caller: int = Field(
+        default=50,
+        ge=1,
+        le=100_000,
+        description="Streams of events open at a time of one user, or of one address without a token.",
+    )
     page_size: int = Field(default=10, ge=1, le=1000, description="Entries on a page of a list unless asked.")
     max_page_size: int = Field(default=100, ge=1, le=1000, description="Most entries on a page of a list.")
     trusted_proxies: Networks = Field(
@@ -97,6 +106,8 @@ class Server(Model):
             yield ("page_size",), f"must be at most max_page_size, which is {self.max_page_size}"
         if self.max_uploads_per_address > self.max_uploads:
             yield (("max_uploads_per_address",), f"must be at most max_uploads, which is {self.max_uploads}")
+        if self.max_streams_per_caller > self.max_streams:
+            yield (("max_streams_per_caller",), f"must be at most max_streams, which is {self.max_streams}")
 
 
 class Paths(Model):
@@ -312,6 +323,12 @@ class Auth(Model):
         default=0.5,
         gt=0,
         description="Exchanges of a provider's token, tried from one address, on the average.",
+    )
+    max_link_lifetime: Duration = Field(
+        default=7 * 86_400.0,
+        ge=60,
+        le=366 * 86_400,
+        description="How long a read-only link to a task may be valid.",
     )
     providers: Annotated[tuple[Provider, ...], Strict(False)] = Field(
         default=(ORCID,), max_length=20, description=""

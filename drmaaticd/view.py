@@ -46,7 +46,11 @@ def descendants(uuid: str, children: Callable[[str], Iterable[Task]]) -> list[st
 
 
 def view(task: Task, caller: Caller, *, below: list[str], keep_seconds: float | None) -> dict[str, Any]:
-    """The task as the API's JSON. `below` are its descendants, `keep_seconds` the retention."""
+    """The task as the API's JSON. `below` are its descendants, `keep_seconds` the retention.
+
+    Who came by a link is told of no other task: the UUID of an unowned one would open it.
+    """
+    related = caller.may_use(task)
     shown: dict[str, Any] = {
         "uuid": task.uuid,
         "task_name": task.script,
@@ -55,8 +59,8 @@ def view(task: Task, caller: Caller, *, below: list[str], keep_seconds: float | 
         "state": task.state.value,
         "creation_date": rfc3339(task.created),
         "update_date": rfc3339(task.updated),
-        "descendants": below,
-        "depends_on": list(task.depends_on),
+        "descendants": below if related else [],
+        "depends_on": list(task.depends_on) if related else [],
         "has_owner": task.owner is not None,
         "files_name": dict(task.files_name),
         "params": [
@@ -72,8 +76,8 @@ def view(task: Task, caller: Caller, *, below: list[str], keep_seconds: float | 
         "exit_status": task.exit_status,
         "start_date": rfc3339(task.started) if task.started is not None else None,
         "end_date": rfc3339(task.ended) if task.final and task.ended is not None else None,
-        "parent_task": task.parent,
-        "dependency_type": task.dependency_type if task.depends_on else None,
+        "parent_task": task.parent if related else None,
+        "dependency_type": task.dependency_type if related and task.depends_on else None,
         "signal": task.signal,
         "detail": (task.detail if caller.is_admin else without_internals(task.detail)) or None,
         "resource_usage": task.usage or None,

@@ -18,6 +18,7 @@ from typing import Any
 from drmaaticd.auth import audit, jose, providers, users
 from drmaaticd.auth.credit import Credit
 from drmaaticd.auth.keys import KeyRing
+from drmaaticd.auth.links import Links
 from drmaaticd.auth.rates import Rates, network_of
 from drmaaticd.auth.tokens import Claims, Issued, Tokens
 from drmaaticd.auth.users import INTERNAL, User, Users
@@ -71,6 +72,7 @@ class Accounts:
         self._rates = Rates(clock)
         self._credit = Credit(store, now)
         self._providers = providers.Providers(clock)
+        self.links = Links(keys, config.auth.max_link_lifetime, self._is_disabled, now)
 
     def close(self) -> None:
         """Let go of the HTTP client."""
@@ -124,7 +126,24 @@ class Accounts:
             display=user.display,
             token=claims.jti,
             expires=claims.expires,
+            signed_by=claims.kid,
         )
+
+    def recheck(self, caller: Caller) -> Caller | None:
+        """Who the caller is by now, None if they would be refused: for requests that last. Not counted."""
+        if caller.link is not None and not self.links.holds(caller):
+            return None
+        if caller.user is None:
+            return caller
+        user = self._users.get(caller.user)
+        if user is None or user.disabled:
+            return None
+        if caller.token is not None and not self._tokens.counts(
+            caller.token, caller.signed_by or "", user.key, caller.expires or 0
+        ):
+            return None
+        name, group = self._users.group(user.group)
+        return replace(caller, group=name, is_admin=group.admin)
 
     def _count(self, caller: Caller, key: str, rate: float) -> None:
         try:
@@ -255,6 +274,10 @@ class Accounts:
         _, rejected = self._store.page(states=[State.REJECTED], include_deleted=True, size=len(self._store))
         for task in rejected:
             self.settled(task)
+
+    def _is_disabled(self, key: str) -> bool:
+        user = self._users.get(key)
+        return user is not None and user.disabled
 
     def _group_of_payer(self, key: str) -> Group:
         user = self._users.get(key)

@@ -101,14 +101,22 @@ class Tokens:
             if claims is None:
                 return None
             self._remember(digest, claims)
+        return claims if self.counts(claims.jti, claims.kid, claims.user, claims.expires) else None
+
+    def counts(self, jti: str, kid: str, user: str, expires: int) -> bool:
+        """Whether a token whose signature was right counts now.
+
+        None of this may be remembered: time passes, keys are retired, tokens revoked.
+        """
         now = self._now()
-        # None of these may be remembered: time passes, keys are retired, tokens revoked.
-        if now >= claims.expires or self._keys.get(claims.kid, now) is None:
-            return None
-        known = self._table.get(claims.jti)
-        if known is None or "revoked" in known or known["user"] != claims.user:
-            return None
-        return claims
+        known = self._table.get(jti)
+        return (
+            known is not None
+            and "revoked" not in known
+            and known["user"] == user
+            and now < expires
+            and self._keys.get(kid, now) is not None
+        )
 
     def _remember(self, digest: bytes, claims: Claims) -> None:
         self._remembered[digest] = claims

@@ -16,11 +16,13 @@ from drmaaticd.web.background import Background
 from drmaaticd.web.base import Common, Handler, NotFoundHandler
 from drmaaticd.web.beside import HealthHandler, IndexHandler, ReadyHandler
 from drmaaticd.web.cors import Cors
+from drmaaticd.web.events import EventsHandler, ManyEventsHandler
 from drmaaticd.web.files import DownloadHandler, FileHandler, FilesHandler
 from drmaaticd.web.interface import Service
 from drmaaticd.web.scripts import ScriptHandler, ScriptsHandler
 from drmaaticd.web.tasks import (
     ControlHandler,
+    LinkHandler,
     OwnershipHandler,
     StatusHandler,
     TaskHandler,
@@ -61,8 +63,11 @@ API_ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/script/?", ScriptsHandler),
     (r"/script/([^/]+)/?", ScriptHandler),
     (r"/task/?", TasksHandler),
+    (r"/task/events/?", ManyEventsHandler),
     (r"/task/([^/]+)/?", TaskHandler),
     (r"/task/([^/]+)/status/?", StatusHandler),
+    (r"/task/([^/]+)/events/?", EventsHandler),
+    (r"/task/([^/]+)/link/?", LinkHandler),
     (r"/task/([^/]+)/(stop|hold|release|suspend|resume)/?", ControlHandler),
     (r"/task/([^/]+)/get_ownership/?", OwnershipHandler),
     (r"/task/([^/]+)/file/?", FilesHandler),

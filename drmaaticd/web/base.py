@@ -26,6 +26,7 @@ from drmaaticd.web.addresses import Clients, Networks
 from drmaaticd.web.background import Background
 from drmaaticd.web.cors import Cors
 from drmaaticd.web.interface import Caller, Service
+from drmaaticd.web.paths import task_uuid
 from drmaaticd.web.query import Query
 from drmaaticd.web.transfer import Blocks, Stalled, taken
 
@@ -214,15 +215,18 @@ class Handler(RequestHandler):
         """The parameters of the query string."""
         return Query(self.request.query_arguments)
 
-    async def caller(self) -> Caller:
+    async def caller(self, linked: str | None = None) -> Caller:
         """Who asks. Asked once a request, since it is counted.
 
+        `linked` is the UUID of the task that is read, where a link to it may be followed.
         Raises `NotAuthenticated`, `Forbidden` (a disabled account), `TooManyRequests`.
         """
         if self._caller is None:
             authorizations = self.request.headers.get_list("Authorization")
             authorization = ",".join(authorizations) if authorizations else None
             caller = await self.service.authenticate(authorization, self.address)
+            if linked is not None and (link := self.query.text("link")) is not None:
+                caller = self.service.follow(caller, task_uuid(linked), link)
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller

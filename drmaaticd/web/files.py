@@ -19,7 +19,7 @@ class FilesHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Write the paths, or with ``?details=1`` also sizes and times."""
-        caller = await self.caller()
+        caller = await self.caller(uuid)
         details = self.query.flag("details")
         self.write_json(await self.service.files(caller, task_uuid(uuid), details))
 
@@ -29,7 +29,7 @@ class FileHandler(Handler):
 
     async def get(self, uuid: str, _path: str) -> None:
         """Send the file, or the one range of it that is asked for."""
-        caller = await self.caller()
+        caller = await self.caller(uuid)
         # From the request's own text: what Tornado hands over has lost the difference of / and %2F.
         path = file_path(self.request.path.partition("/file/")[2])
         answer = await self.service.open_file(caller, task_uuid(uuid), path)
@@ -80,7 +80,7 @@ class DownloadHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Send all files as one archive, made on the way."""
-        caller = await self.caller()
+        caller = await self.caller(uuid)
         kind = self.query.choice("format", tuple(_ARCHIVE_TYPES))
         answer = await self.service.archive(caller, task_uuid(uuid), kind)
         archive = answer.archive

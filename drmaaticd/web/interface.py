@@ -121,12 +121,40 @@ class ArchiveAnswer(Protocol):
     def filename(self) -> str: ...
 
 
+class Event(Protocol):
+    """What a stream of events tells."""
+
+    @property
+    def name(self) -> str:
+        """Its type; empty for a task's record."""
+
+    @property
+    def id(self) -> str:
+        """By which a client that comes again says what it has heard; empty if it has none."""
+
+    @property
+    def data(self) -> JSON: ...
+
+
+class Watch(Protocol):
+    """A stream of events under way; it holds a place until it is closed."""
+
+    async def next(self) -> Sequence[Event] | None:
+        """The next events, none as a sign of life; None at the end."""
+
+    def close(self) -> None:
+        """End it; once more does nothing. Who waits in `next` is told the end."""
+
+
 class Service(Protocol):
     """The use cases. Every method raises `errors.DrmaaticdError` for what a caller can understand."""
 
     @property
     def config(self) -> Settings: ...
     async def authenticate(self, authorization: str | None, address: str) -> Caller: ...
+    def follow(self, caller: Any, uuid: str, text: str, /) -> Caller:
+        """The caller, with leave to read the task by this link. Raises `NotAuthenticated`."""
+
     async def exchange(self, authorization: str | None, name: str, address: str) -> JSON: ...
     async def sign_out(self, caller: Any) -> None: ...
     def me(self, caller: Any) -> JSON: ...
@@ -153,6 +181,11 @@ class Service(Protocol):
     def particulars(self, caller: Any, uuid: str) -> JSON: ...
     def members(self, caller: Any, uuid: str) -> JSON: ...
     def status(self, caller: Any, uuid: str) -> str: ...
+    def watch(self, caller: Any, uuid: str, last: str | None, /) -> Watch | None:
+        """Watch a task; None if a client that heard `last` has heard all."""
+
+    def watch_many(self, caller: Any, query: dict[str, str], last: str | None, /) -> Watch | None: ...
+    def link(self, caller: Any, uuid: str, lifetime: int | None, /) -> JSON: ...
     def tasks(
         self, caller: Any, filters: dict[str, str], page: int, size: int, /
     ) -> tuple[int, list[JSON]]: ...

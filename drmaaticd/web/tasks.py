@@ -32,7 +32,7 @@ class TaskHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Write the task."""
-        self.write_json(self.service.task(await self.caller(), task_uuid(uuid)))
+        self.write_json(self.service.task(await self.caller(uuid), task_uuid(uuid)))
 
     async def delete(self, uuid: str) -> None:
         """Stop the job, remove the files and forget the task."""
@@ -45,7 +45,7 @@ class StatusHandler(Handler):
 
     async def get(self, uuid: str) -> None:
         """Write the status text as a JSON string."""
-        self.write_json(self.service.status(await self.caller(), task_uuid(uuid)))
+        self.write_json(self.service.status(await self.caller(uuid), task_uuid(uuid)))
 
 
 class ControlHandler(Handler):
@@ -62,3 +62,20 @@ class OwnershipHandler(Handler):
     async def put(self, uuid: str) -> None:
         """Make the unowned task the caller's."""
         self.write_json(await self.service.take_ownership(await self.caller(), task_uuid(uuid)))
+
+
+class LinkHandler(Handler):
+    """``/task/{uuid}/link``."""
+
+    def set_default_headers(self) -> None:
+        """A link is a secret: it is kept by no cache."""
+        super().set_default_headers()
+        self.set_header("Cache-Control", "no-store")
+
+    async def post(self, uuid: str) -> None:
+        """Write a link by which anyone may read the task for a while."""
+        caller = await self.caller()
+        query = self.query
+        lifetime = None if query.text("lifetime") is None else query.number("lifetime", 0)
+        self.write_json(self.service.link(caller, task_uuid(uuid), lifetime))
+        self.set_status(201)

@@ -28,6 +28,7 @@ MEASURED = (
     "Start with",
     "A job's end",
     "Longest block of the loop",
+    "From a change to the last of",
     "Store: insert",
 )
 

@@ -73,6 +73,15 @@ ROWS: dict[tuple[str, str], str | dict[str, str]] = {
         "visible": "403 204 403 403 204 403 401",
     },
     ("GET", r"/task/([^/]+)/status/?"): task_row(),
+    # Nothing of the anonymous to watch: 204.
+    ("GET", r"/task/events/?"): "204 200 200 200 200 403 401",
+    ("GET", r"/task/([^/]+)/events/?"): task_row(),
+    # No link to what nobody owns: its UUID, which is in the link, opens all of it.
+    ("POST", r"/task/([^/]+)/link/?"): {
+        "owned": "403 201 403 403 201 403 401",
+        "unowned": "409 409 409 409 409 403 401",
+        "visible": "403 201 403 403 201 403 401",
+    },
     ("PUT", ACTIONS): ENDED,
     ("PUT", r"/task/([^/]+)/get_ownership/?"): {
         "owned": "401 409 403 403 403 403 401",
@@ -106,9 +115,16 @@ class Place:
 
     def ask(self, caller: str, method: str, path: str, **options: Any) -> requests.Response:
         headers = {} if caller == "anonymous" else {"Authorization": f"Bearer {self.tokens[caller]}"}
-        return requests.request(
-            method, self.service.url + path, headers=headers, timeout=60, allow_redirects=False, **options
-        )
+        with requests.request(
+            method,
+            self.service.url + path,
+            headers=headers,
+            timeout=60,
+            allow_redirects=False,
+            stream=path == "/task/events",  # has no end of its own
+            **options,
+        ) as answer:
+            return answer
 
     def task(self, kind: str) -> str:
         """A task that has ended: the owner's, nobody's, or the owner's with output for all."""

@@ -34,6 +34,8 @@ url = "https://jobs.example.org/api/"
 max_upload = "512 MiB"
 max_uploads = 10
 max_uploads_per_address = 2
+max_streams = 100
+max_streams_per_caller = 10
 page_size = 20
 max_page_size = 50
 trusted_proxies = ["127.0.0.1", "10.1.2.3/8", "::1/128"]
@@ -64,6 +66,7 @@ always = "-b y {{literal}}"
 anonymous = false
 token_lifetime = "1 day"
 token_rate = "3/s"
+max_link_lifetime = "1 day"
 [[auth.providers]]
 name = "Site"
 userinfo_url = "http://127.0.0.1:9/userinfo"

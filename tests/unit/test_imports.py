@@ -78,6 +78,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("drafts", "auth callers errors scripts tasks workspace"),
     ("intake", ALL),
     ("filters", "drafts errors states"),
+    ("watching", "callers errors states store tasks"),
     ("service", ALL),
     # Handlers never see the store, the engine or a path.
     ("web", "callers context errors mime service"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import uuid as uuids
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drmaaticd.errors import (
@@ -46,6 +47,39 @@ class FakeCaller:
     user: str | None
     is_admin: bool
     address: str
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class FakeEvent:
+    name: str
+    id: str
+    data: dict[str, Any]
+
+
+class FakeWatch:
+    """Tells what a test puts in, and after the last event the end."""
+
+    def __init__(self, events: list[list[FakeEvent]], endless: bool) -> None:
+        self.events = events
+        self.endless = endless
+        self.told = 0
+        self.closed = False
+        self._over = asyncio.Event()
+
+    async def next(self) -> list[FakeEvent] | None:
+        if self.closed:
+            return None
+        if self.told < len(self.events):
+            self.told += 1
+            return self.events[self.told - 1]
+        if self.endless:
+            await self._over.wait()
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+        self._over.set()
 
 
 class FakeOpened:
@@ -178,6 +212,10 @@ class FakeService:
         self.bug: Exception | None = None
         self.throttled: DrmaaticdError | None = None
         self.exchanged: list[tuple[str, str]] = []
+        self.watches: list[FakeWatch] = []
+        self.events: list[list[FakeEvent]] | None = [[FakeEvent("", "e1", {"uuid": TASK, "state": "done"})]]
+        self.endless = False
+        self.watched: list[tuple[Any, str | None]] = []
 
     async def authenticate(self, authorization: str | None, address: str) -> FakeCaller:
         if self.throttled is not None:
@@ -206,7 +244,7 @@ class FakeService:
         return shown if required is None else shown | {"wait_time": max(0, required - 97)}
 
     def check_open(self, caller: FakeCaller) -> None:
-        if caller.user is None and not self.anonymous:
+        if caller.user is None and caller.link is None and not self.anonymous:
             raise NotAuthenticated("A token is needed here.")
 
     def index(self, caller: FakeCaller) -> dict[str, Any]:
@@ -264,6 +302,30 @@ class FakeService:
     def status(self, caller: FakeCaller, uuid: str) -> str:
         self.task(caller, uuid)
         return "job finished normally"
+
+    def follow(self, caller: FakeCaller, uuid: str, text: str) -> FakeCaller:
+        if text != "good":
+            raise NotAuthenticated("The link is not valid, or not any more.")
+        return replace(caller, link=uuid)
+
+    def watch(self, caller: FakeCaller, uuid: str, last: str | None) -> FakeWatch | None:
+        self.task(caller, uuid)
+        return self._watch(uuid, last)
+
+    def watch_many(self, caller: FakeCaller, query: dict[str, str], last: str | None) -> FakeWatch | None:
+        return self._watch(query, last)
+
+    def _watch(self, what: Any, last: str | None) -> FakeWatch | None:
+        self.watched.append((what, last))
+        if self.events is None:
+            return None
+        watch = FakeWatch(self.events, self.endless)
+        self.watches.append(watch)
+        return watch
+
+    def link(self, caller: FakeCaller, uuid: str, lifetime: int | None) -> dict[str, Any]:
+        self.task(caller, uuid)
+        return {"url": f"https://api.example.org/base/task/{uuid}?link=good", "expires_in": lifetime or 300}
 
     def tasks(
         self, caller: FakeCaller, filters: dict[str, str], page: int, size: int

@@ -43,7 +43,9 @@ def read_answer(sock: socket.socket, *, head: bool = False) -> Answer:
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)
     }
     body = b""
-    if not head and status not in (204, 304) and status >= 200:
+    if not head and headers.get("transfer-encoding") == "chunked":
+        body = b"".join(iter(lambda: read_chunk(sock), b""))
+    elif not head and status not in (204, 304) and status >= 200:
         length = int(headers["content-length"])
         while len(body) < length:
             data = sock.recv(length - len(body))
@@ -51,6 +53,27 @@ def read_answer(sock: socket.socket, *, head: bool = False) -> Answer:
                 raise ConnectionError(f"closed after {len(body)} of {length} bytes")
             body += data
     return Answer(status, headers, body)
+
+
+def read_line(sock: socket.socket) -> bytes:
+    """The next line, without its end."""
+    line = b""
+    while not line.endswith(b"\r\n"):
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionError(f"closed after {line!r}")
+        line += byte
+    return line[:-2]
+
+
+def read_chunk(sock: socket.socket) -> bytes:
+    """The next chunk of a chunked body (RFC 9112, section 7.1); empty at its end."""
+    length = int(read_line(sock), 16)
+    data = b""
+    while len(data) < length:
+        data += sock.recv(length - len(data))
+    assert read_line(sock) == b""
+    return data
 
 
 def at_end(sock: socket.socket) -> bool:
