@@ -25,7 +25,7 @@ from drmaaticd.filters import parse_filters
 from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
-from drmaaticd.particulars import members, particulars
+from drmaaticd.particulars import Particulars
 from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
 from drmaaticd.store import ANY, Store
@@ -111,6 +111,7 @@ class Service:
         self._controls = controls
         self._housekeeping = housekeeping
         self.accounts = accounts
+        self.particulars = Particulars(self._seen, controls)
         self._watching = watching
 
     # -- who and whether -----------------------------------------------------------------------
@@ -241,16 +242,6 @@ class Service:
     def task(self, caller: Caller, uuid: str) -> dict[str, Any]:
         """A task's JSON. Raises `NotFound`, `Forbidden`."""
         return self._view(caller, self._seen(caller, uuid))
-
-    def particulars(self, caller: Caller, uuid: str) -> dict[str, Any]:
-        """What a task's page shows beside `task`; see `particulars`. Raises `NotFound`, `Forbidden`."""
-        task = self._usable(caller, uuid)
-        allowed = self._controls.allowed(task) if task.deleted is None else []
-        return particulars(task, [name for name, action in ACTIONS.items() if action in allowed])
-
-    def members(self, caller: Caller, uuid: str) -> dict[str, Any]:
-        """The states of an array's members; see `particulars.members`. Raises `NotFound`, `Forbidden`."""
-        return members(self._usable(caller, uuid))
 
     def status(self, caller: Caller, uuid: str) -> str:
         """A task's status text. Raises `NotFound`, `Forbidden`."""

@@ -63,7 +63,6 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("changes", "tasks"),
     ("callers", "errors tasks"),
     ("view", "callers launcher tasks"),
-    ("particulars", "drm.base states tasks"),
     ("context", ""),
     (
         "auth",
@@ -74,6 +73,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("sync", "config drm.base gate launcher outcome reaping states store tasks verdict workspace"),
     ("submission", "config drm.base errors faults gate launcher states store sync tasks workspace"),
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),
+    ("particulars", "callers controls drm.base tasks view"),
     ("housekeeping", "config gate store tasks workspace"),
     ("drafts", "auth callers errors scripts tasks workspace"),
     ("intake", ALL),

@@ -7,15 +7,17 @@ something must come from the page itself: same origin, and with the token agains
 
 from __future__ import annotations
 
+import contextlib
 from http.cookies import Morsel
 from typing import Any
 from urllib.parse import urlsplit
 
 from tornado.web import HTTPError
 
-from drmaaticd.errors import Forbidden
+from drmaaticd.errors import Forbidden, NotAuthenticated
 from drmaaticd.web.base import Handler
 from drmaaticd.web.interface import Caller
+from drmaaticd.web.paths import task_uuid
 
 #: The cookie's value is one of these, a dot, and the token.
 COOKIE = "drmaaticd_session"
@@ -25,6 +27,9 @@ PASTED = "pasted"
 """The token was brought along and outlives the session."""
 
 XSRF_COOKIE = "drmaaticd_xsrf"
+
+#: A read-only link's secret, for the addresses of its one task: it is then in none of them.
+LINK_COOKIE = "drmaaticd_link"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -73,13 +78,20 @@ class Session(Handler):
             self.clear_header(name)
         self.set_header("Vary", "Cookie")
 
-    async def caller(self) -> Caller:
-        """Who asks, by the cookie. Raises as `Handler.caller` does, and `Forbidden` for a forgery."""
+    async def caller(self, linked: str | None = None) -> Caller:
+        """Who asks, by the cookies. Raises as `Handler.caller` does, and `Forbidden` for a forgery.
+
+        `linked` is the UUID of the task that is read, where a link to it may have brought a cookie.
+        """
         if self._caller is None:
             if self.request.method not in _SAFE:
                 self.check_same_origin()
             _, token = self.cookie_token
             caller = await self.service.authenticate(f"Bearer {token}" if token else None, self.address)
+            morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
+            if linked is not None and morsel is not None:
+                with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
+                    caller = self.service.follow(caller, task_uuid(linked), morsel.value)
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
-from drmaaticd.errors import NotFound
+from drmaaticd.errors import Forbidden, NotAuthenticated, NotFound
 from drmaaticd.web.interface import Caller, FileAnswer
 from drmaaticd.web.jsontext import clean
 from drmaaticd.web.paths import task_uuid
 from drmaaticd.web.ui import words
 from drmaaticd.web.ui.logtail import last_lines
-from drmaaticd.web.ui.page import PageHandler
+from drmaaticd.web.ui.page import POLICY, PageHandler
+from drmaaticd.web.ui.session import LINK_COOKIE, cookie_attributes
 from drmaaticd.web.ui.timeline import timeline
 
 #: Bytes of a log's end that stand in the page itself, for browsers without JavaScript.
@@ -60,13 +62,17 @@ class TaskPage(PageHandler):
     """``/ui/task/{uuid}``; ``?index=`` chooses an array's member, ``?part=live`` leaves out the logs."""
 
     section = "tasks"
+    policy = POLICY.replace("frame-src 'self'", "frame-src 'self' blob:")  # a PDF: see files.js
 
     async def get(self, uuid: str) -> None:
         """Write the page."""
-        caller = await self.caller()
         uuid = task_uuid(uuid)
+        if (link := self.query.text("link")) is not None:
+            await self._follow(uuid, link)
+            return
+        caller = await self.caller(uuid)
         task = self.service.task(caller, uuid)
-        extra = self.service.particulars(caller, uuid)
+        extra = self.service.particulars.task(caller, uuid)
         index = self._index(task)
         live = self.query.text("part") == "live"
         names = {key: task[key].replace(_INDEX, str(index)) for key in ("stdout", "stderr")}
@@ -83,7 +89,7 @@ class TaskPage(PageHandler):
             final=task["state"] in words.FINAL,
             steps=timeline(task, extra["submitted"]),
             index=index,
-            logs=[] if live else [await self._log(caller, uuid, key, names[key]) for key in names],
+            logs=[] if live else [await self._output(caller, uuid, key, names[key]) for key in names],
             names=names,
             files=files,
             more_files=more,
@@ -93,6 +99,22 @@ class TaskPage(PageHandler):
             file_link=lambda path: f"{self.root}/ui/api/task/{uuid}/file/{path}",
             download=lambda kind: self.link("api", "task", uuid, "download", format=kind),
         )
+
+    async def _follow(self, uuid: str, link: str) -> None:
+        """Take a link's secret out of the address: it goes on as a cookie of this one task."""
+        anyone = await self.service.authenticate(None, self.address)
+        try:
+            self.service.follow(anyone, uuid, link)
+        except NotAuthenticated as error:
+            raise Forbidden(
+                "This link is not valid, or not any more. Ask for a new one where you have it from."
+            ) from error
+        public_url = self.service.config.public_url
+        for place in ("", "api/"):
+            attributes = cookie_attributes(public_url)
+            attributes["path"] += f"{place}task/{uuid}"
+            self.set_cookie(LINK_COOKIE, link, **attributes)
+        self.redirect_to(self.link("task", uuid))
 
     def _index(self, task: Mapping[str, Any]) -> int | None:
         """The member of the array whose output is shown; the first unless told."""
@@ -104,7 +126,7 @@ class TaskPage(PageHandler):
             raise NotFound(f"The task has no member {index}.")
         return index
 
-    async def _log(self, caller: Caller, uuid: str, key: str, file: str) -> Log:
+    async def _output(self, caller: Caller, uuid: str, key: str, file: str) -> Log:
         title = "Standard output" if key == "stdout" else "Standard error"
         try:
             answer = await self.service.open_file(caller, uuid, file.encode())
@@ -123,9 +145,14 @@ class TaskPage(PageHandler):
         except NotFound:
             return [], 0
         notes = {name: f"uploaded as “{client}”" for name, client in task["files_name"].items()}
-        if "array" not in task:
+        if "array" in task:  # the map leads to the members' output
+            output = re.compile(rf"{task['uuid'][:8]}_(out|err)\.\d+\.txt")
+            entries = [entry for entry in entries if not output.fullmatch(entry["path"])]
+        else:
             notes |= {task["stdout"]: "standard output", task["stderr"]: "standard error"}
-        return [_file(entry, notes) for entry in entries[:MOST_FILES]], max(0, len(entries) - MOST_FILES)
+        files = [_file(entry, notes) for entry in entries]
+        files.sort(key=lambda file: bool(file.note))  # what the job made comes first
+        return files[:MOST_FILES], max(0, len(files) - MOST_FILES)
 
     def _related(self, caller: Caller, task: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
         """The tasks that this one belongs with, by kind: what is known of each, at least its UUID."""
@@ -198,7 +225,8 @@ class MembersHandler(PageHandler):
 
     async def get(self, uuid: str) -> None:
         """Write them."""
-        self.write_json(self.service.members(await self.caller(), task_uuid(uuid)))
+        uuid = task_uuid(uuid)
+        self.write_json(self.service.particulars.members(await self.caller(uuid), uuid))
 
 
 class TaskActionPage(PageHandler):
