@@ -93,6 +93,7 @@ async function document_(address, name, got) {
   if (!response.ok) throw new Error(`The service answered ${response.status}.`);
   const url = URL.createObjectURL(new Blob([await response.arrayBuffer()], { type: "application/pdf" }));
   letGo = () => URL.revokeObjectURL(url);
+  document.getElementById("view-raw").href = url;
   return [make("iframe", { class: "frame", src: url, title: `Document ${name}` })];
 }
 

@@ -235,7 +235,10 @@ function output() {
     localStorage.setItem("wrap", on ? "1" : "0");
   });
   follow.addEventListener("click", () => logs[current].follow(follow.getAttribute("aria-pressed") !== "true"));
-  const first = Number(place.dataset.sizeStdout) === 0 && Number(place.dataset.sizeStderr) > 0 ? "stderr" : "stdout";
+  const quiet = Number(place.dataset.sizeStdout) === 0 || state().state === "failed";
+  const first = quiet && Number(place.dataset.sizeStderr) > 0 ? "stderr" : "stdout";
+  follow.hidden = over();
+  document.addEventListener("refreshed", () => { follow.hidden = over(); });
   place.replaceChildren(make("div", { class: "logbar" }, list, make("div", { class: "row" }, follow, wrap, raw)), ...panels);
   for (const key of Object.keys(titles)) label(key, Number(place.dataset[key === "stdout" ? "sizeStdout" : "sizeStderr"]));
   setWrap(localStorage.getItem("wrap") !== "0");

@@ -76,7 +76,7 @@ class TaskPage(PageHandler):
         index = self._index(task)
         live = self.query.text("part") == "live"
         names = {key: task[key].replace(_INDEX, str(index)) for key in ("stdout", "stderr")}
-        files, more = await self._list(caller, task)
+        files, more, any_files = await self._list(caller, task)
         said = words.state(task)
         self.write_page(
             "task.html",
@@ -93,6 +93,7 @@ class TaskPage(PageHandler):
             names=names,
             files=files,
             more_files=more,
+            any_files=any_files,
             params=[_shown(param, task["files_name"]) for param in task["params"]],
             related=self._related(caller, task),
             others=self._others(caller, task),
@@ -138,12 +139,13 @@ class TaskPage(PageHandler):
         whole = size <= TAIL
         return Log(key, title, file, size, last_lines(data, whole), cut=not whole)
 
-    async def _list(self, caller: Caller, task: Mapping[str, Any]) -> tuple[list[File], int]:
-        """The files that are listed, and how many are not."""
+    async def _list(self, caller: Caller, task: Mapping[str, Any]) -> tuple[list[File], int, bool]:
+        """The files that are listed, how many are not, and whether there are any at all."""
         try:
             entries = await self.service.files(caller, task["uuid"], details=True)
         except NotFound:
-            return [], 0
+            return [], 0, False
+        any_files = bool(entries)
         notes = {name: f"uploaded as “{client}”" for name, client in task["files_name"].items()}
         if "array" in task:  # the map leads to the members' output
             output = re.compile(rf"{task['uuid'][:8]}_(out|err)\.\d+\.txt")
@@ -152,7 +154,7 @@ class TaskPage(PageHandler):
             notes |= {task["stdout"]: "standard output", task["stderr"]: "standard error"}
         files = [_file(entry, notes) for entry in entries]
         files.sort(key=lambda file: bool(file.note))  # what the job made comes first
-        return files[:MOST_FILES], max(0, len(files) - MOST_FILES)
+        return files[:MOST_FILES], max(0, len(files) - MOST_FILES), any_files
 
     def _related(self, caller: Caller, task: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
         """The tasks that this one belongs with, by kind: what is known of each, at least its UUID."""

@@ -34,9 +34,9 @@ def timeline(task: Mapping[str, Any], submitted: bool) -> list[Step]:
     steps = [Step("Received", "past", task["creation_date"])]
     started = task.get("start_date")
     if submitted or started or state in _SUBMITTED:
-        steps.append(Step("Submitted to the cluster", "past"))
+        steps.append(Step("Submitted", "past"))
     elif not final:
-        steps.append(Step("Submitted to the cluster", "next"))
+        steps.append(Step("Submitted", "next"))
     if started:
         waited = _between(task["creation_date"], started)
         steps.append(Step("Started", "past", started, f"after {waited}"))
