@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 #: Milliseconds that the browser waits for anything: only a fault takes so long.
 PATIENCE = 30_000
+
+expect.set_options(timeout=PATIENCE)
 
 #: What may stand in the browser's console without being a fault: failed requests that a test provokes.
 _NETWORK = "Failed to load resource"

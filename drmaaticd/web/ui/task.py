@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.cookies import SimpleCookie
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
@@ -110,11 +111,12 @@ class TaskPage(PageHandler):
             raise Forbidden(
                 "This link is not valid, or not any more. Ask for a new one where you have it from."
             ) from error
-        public_url = self.service.config.public_url
-        for place in ("", "api/"):
-            attributes = cookie_attributes(public_url)
-            attributes["path"] += f"{place}task/{uuid}"
-            self.set_cookie(LINK_COOKIE, link, **attributes)
+        for place in ("task", "api/task"):  # one name, two paths: Tornado's set_cookie keeps one a name
+            cookie: SimpleCookie = SimpleCookie({LINK_COOKIE: link})
+            attributes = cookie_attributes(self.service.config.public_url)
+            attributes["path"] += f"{place}/{uuid}"
+            cookie[LINK_COOKIE].update(attributes)
+            self.add_header("Set-Cookie", cookie[LINK_COOKIE].OutputString())
         self.redirect_to(self.link("task", uuid))
 
     def _index(self, task: Mapping[str, Any]) -> int | None:
