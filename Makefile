@@ -10,9 +10,9 @@ JOBS = 4
 URL = http://127.0.0.1:8300
 
 PACKAGED = setup.py pyproject.toml drmaaticd/__init__.py tools/venv.sh
-CHECKED = drmaaticd tests benchmarks scripts.d setup.py
+CHECKED = drmaaticd tests benchmarks scripts.d tools setup.py
 
-.PHONY: help run test check lint types unit bench sample dist clean distclean
+.PHONY: help run test check lint types unit bench docs dist clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo 'make test    all tests'
 	@echo 'make check   lint, types and unit tests: the inner loop'
 	@echo 'make bench   the benchmarks (minutes)'
+	@echo 'make docs    the API and configuration references and the sample configuration, anew'
 	@echo 'make dist    source package and wheel in dist/'
 	@echo 'make clean   remove what builds and tests leave; distclean: $(VENV) and var too'
 
@@ -53,10 +54,9 @@ unit: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks
 
-# The sample configuration says what the code says.
-sample: $(VENV)/.ready-dev
-	$(BIN)/python -c 'from drmaaticd.config import sample; print(sample(state_dir="../var/state", \
-		tasks_dir="../var/tasks", scripts_dir="../scripts.d"), end="")' >etc/drmaaticd.toml
+# Both references and the sample configuration say what the code says.
+docs: $(VENV)/.ready-dev
+	$(BIN)/python tools/docs.py
 
 # Packaging ---------------------------------------------------------------------------------------
 

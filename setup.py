@@ -29,11 +29,14 @@ RUNTIME = [
     "google-re2>=1.1",
     "multipart>=2,<3",
     "orjson>=3.10",
+    "prometheus_client>=0.20",
     "pydantic>=2.7,<3",
     "requests>=2.31",
+    "shtab>=1.7,<2",  # the client's completion
     "sortedcontainers>=2.4",
     "tinydb>=4.8,<5",  # the store brings its own Storage and Table: its inner shape matters
     "tornado>=6.5,<7",  # streamed bodies lean on its HTTP internals' behaviour
+    "tqdm>=4.66,<5",  # the client's progress bars
     "zipstream-ng>=1.9,<2",
 ]
 
@@ -47,6 +50,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-tornado>=0.8.1",
     "pytest-xdist>=3.6",
+    "schemathesis>=4.10,<5",
     "setuptools>=68,<81",  # pytest-tornado imports pkg_resources
 ]
 

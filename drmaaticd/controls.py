@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 
 from drmaaticd import launcher
 from drmaaticd.drm.base import Action, Array, Engine, PassingFault, Refused
@@ -37,6 +38,33 @@ _ALLOWED = {
     Action.RESUME: SUSPENDED,
 }
 
+#: The API's names of what can be asked for.
+ACTIONS = {
+    "stop": Action.TERMINATE,
+    "hold": Action.HOLD,
+    "release": Action.RELEASE,
+    "suspend": Action.SUSPEND,
+    "resume": Action.RESUME,
+}
+
+#: What the audit trail calls them.
+PAST = {
+    "stop": "stopped",
+    "hold": "held",
+    "release": "released",
+    "suspend": "suspended",
+    "resume": "resumed",
+}
+
+#: What the caller is told when it is done.
+DONE_DETAILS = {
+    Action.TERMINATE: "The task is stopped.",
+    Action.HOLD: "The task is held.",
+    Action.RELEASE: "The task is released.",
+    Action.SUSPEND: "The task is suspended.",
+    Action.RESUME: "The task is resumed.",
+}
+
 
 class Controls:
     """Carries out what users ask of tasks under way. All methods run on the loop."""
@@ -58,6 +86,8 @@ class Controls:
         self._sync = sync
         self._submitter = submitter
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        """What watches for the effect of the last action on a task; the next one does not wait for it."""
         self._refusals: dict[str, str] = {}
 
     def check(self, task: Task, action: Action) -> None:
@@ -116,9 +146,10 @@ class Controls:
 
     async def close(self) -> None:
         """Leave what is under way: it is durable, and the next daemon takes it up."""
-        for running in tuple(self._under_way.values()):
-            running.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        running = (*self._under_way.values(), *self._looks.values())
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     # -- carrying out --------------------------------------------------------------------------
 
@@ -132,10 +163,12 @@ class Controls:
             try:
                 if action is Action.TERMINATE:
                     await self._terminate(task)
+                    await self._look(uuid, None, LOOKS)
                 else:
                     await self._engine.control(task.job_id or "", action, uuid)
                     self._store.update(uuid, lambda known: known.changed(wanted=""))
-                await self._look(uuid, action)
+                    await self._look(uuid, task.state, LOOKS[:1])
+                    self._watch(uuid, task.state)
                 return
             except PassingFault as fault:
                 log.info("task %s: %s waits for the DRM: %s", uuid, action, fault)
@@ -170,15 +203,30 @@ class Controls:
         )
         self._sync.settled(stopped)
 
-    async def _look(self, uuid: str, action: Action) -> None:
-        """Look at the job a few times, so that its new state is seen before the next sweep."""
-        before = self._store.get(uuid)
-        for pause in LOOKS:
+    def _watch(self, uuid: str, before: State) -> None:
+        """Look at the job in the background, in place of a look that is under way."""
+        former = self._looks.pop(uuid, None)
+        if former is not None:
+            former.cancel()
+        look = asyncio.get_running_loop().create_task(self._look(uuid, before, LOOKS[1:]))
+        self._looks[uuid] = look
+        look.add_done_callback(lambda done: self._looked(uuid, done))
+
+    def _looked(self, uuid: str, done: asyncio.Task[None]) -> None:
+        if self._looks.get(uuid) is done:
+            del self._looks[uuid]
+        if not done.cancelled() and done.exception() is not None:
+            log.error("looking at task %s failed", uuid, exc_info=done.exception())
+
+    async def _look(self, uuid: str, before: State | None, pauses: Sequence[float]) -> None:
+        """Look at the job a few times, so that its new state is seen before the next sweep.
+
+        `before` was its state before the action; None where only the end is waited for.
+        """
+        for pause in pauses:
             await asyncio.sleep(pause)
             task = self._store.get(uuid)
-            if task is None or task.final or before is None:
-                return
-            if action is not Action.TERMINATE and task.state is not before.state:
+            if task is None or task.final or (before is not None and task.state is not before):
                 return
             keys = [(uuid, index) for index in _live_indices(task)]
             await self._sync.examine(keys, ask=keys)

@@ -19,7 +19,7 @@ from drmaaticd.callers import Caller
 from drmaaticd.errors import DrmaaticdError, FieldError, InvalidInput, NotFound, TooLarge, Unavailable
 from drmaaticd.scripts import Checked, Script, Upload
 from drmaaticd.tasks import Task
-from drmaaticd.workspace import Incoming, IncomingFile
+from drmaaticd.workspace import Incoming, IncomingFile, Unfiled
 
 if TYPE_CHECKING:
     from drmaaticd.intake import Intake
@@ -98,6 +98,7 @@ class Draft:
         self._room = room
         self._kept = False
         self.incoming: Incoming | None = None
+        self._unfiled: Unfiled | None = None
         self._intake = intake
         self._present = present
         self._fields: dict[str, list[str]] = {}
@@ -183,6 +184,8 @@ class Draft:
                     await self._intake.files.run(self._open[2].close)
                 if self.incoming is not None:
                     await self._intake.files.run(self.incoming.discard)
+                if self._unfiled is not None:
+                    self._intake.discard_later(self._unfiled)
             finally:
                 if self._room is not None:
                     self._room.close(kept=self._kept)
@@ -211,21 +214,29 @@ class Draft:
         Blocks. Raises `StorageFull`, `Conflict`, `NotFound`, `InvalidInput`.
         """
         workspace = self._intake.workspace
-        if self.incoming is None:
-            self.incoming = workspace.incoming(self.uuid)
+        place: Incoming | Unfiled | None = self.incoming
+        if place is None:
+            place = self._unfiled = workspace.unfiled(self.uuid)
         checked = order.checked
         if order.parent is None:
-            self.incoming.commit({file.token: file.stored_name for file in checked.files})
+            place.commit({file.token: file.stored_name for file in checked.files})
             return checked
         taken = workspace.taken(folder, [file.stored_name for file in checked.files])
         checked = checked.renamed({name: f"{self.uuid[:8]}_{name}" for name in taken})
-        self.incoming.commit_into(folder, {file.token: file.stored_name for file in checked.files})
+        place.commit_into(folder, {file.token: file.stored_name for file in checked.files})
         return checked
+
+    def sync(self) -> None:
+        """Return when the files' places are on the disk. Blocks. Raises `StorageFull`."""
+        if self._unfiled is not None:  # with files, they have been since they were placed
+            self._intake.workspace.sync_folders()
 
     def take_back(self) -> None:
         """Remove everything that was placed for a task that could not be recorded. Blocks."""
         if self.incoming is not None:
             self.incoming.undo()
+        if self._unfiled is not None:
+            self._unfiled.undo()
         self._intake.workspace.remove_control(self.uuid)
 
     # -- when it is complete ---------------------------------------------------------------------

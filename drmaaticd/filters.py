@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,7 +79,9 @@ def _states(text: str, names: Mapping[str, State]) -> frozenset[State]:
 
 def _milliseconds(text: str) -> int | None:
     try:
-        moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that was not percent-encoded
+        # A plus that was not percent-encoded; RFC 3339's lower case and leap seconds (section 5.6, 5.7).
+        text = re.sub(r"(:[0-9]{2}):60(?=[.Z+-])", r"\1:59", text.upper().replace(" ", "+"))
+        moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1000)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ WRITE_BEHIND = 8 * 1024 * 1024
 """Bytes after which the kernel is told to begin writing: so that the final sync of a large file is short."""
 
 _NOTE = "into"  # beside files that are called by numbers
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 1024 * 1024
 
@@ -105,7 +106,7 @@ class Incoming:
         """Name and inode of what `commit_into` has put into another task's folder."""
         self._home: str | None = None
         """The folder that the files were committed to."""
-        with storage_errors(), _places(tasks_dir) as (_, aside):
+        with storage_errors(), places(tasks_dir) as (_, aside):
             self._parts = self._make_folder(aside, uuid)
 
     def create(self) -> IncomingFile:
@@ -128,7 +129,7 @@ class Incoming:
         folder; `InvalidInput` for a name that is too long. `discard` is still due.
         """
         self._check(names)
-        with storage_errors(), _places(self._tasks_dir) as (tasks, aside):
+        with storage_errors(), places(self._tasks_dir) as (tasks, aside):
             self._finish(names, sync=sync)
             ready = self._make_folder(aside, self._ready)
             try:
@@ -150,7 +151,7 @@ class Incoming:
         written to, `NotFound` if it is gone, `StorageFull`, `InvalidInput`. `discard` is still due.
         """
         self._check(names)
-        with storage_errors(), _places(self._tasks_dir) as (tasks, _):
+        with storage_errors(), places(self._tasks_dir) as (tasks, _):
             self._finish(names, sync=sync)
             self._write_note(folder_uuid, names)
             try:
@@ -168,7 +169,7 @@ class Incoming:
         home, self._home = self._home, None
         if home is None:
             return
-        with _places(self._tasks_dir) as (tasks, aside):
+        with places(self._tasks_dir) as (tasks, aside):
             if home == self._uuid:
                 with suppress(FileNotFoundError):
                     move(tasks, self._uuid, aside, self._ready)
@@ -190,7 +191,7 @@ class Incoming:
         if self._parts >= 0:
             parts, self._parts = self._parts, -1
             os.close(parts)
-            with _places(self._tasks_dir) as (_, aside):
+            with places(self._tasks_dir) as (_, aside):
                 remove_tree(aside, self._ready)
                 remove_tree(aside, self._uuid)
 
@@ -252,6 +253,8 @@ def take_back_commit(tasks: int, aside: int, uuid: str) -> None:
     `tasks` and `aside` are descriptors of the folder of task folders and of `ASIDE` in it. What was
     copied, for want of hard links, is not recognised and stays. Raises OSError.
     """
+    if not stat.S_ISDIR(os.stat(uuid, dir_fd=aside, follow_symlinks=False).st_mode):
+        return  # the mark of one without files
     with opened(uuid, LIST, dir_fd=aside) as parts:
         try:
             with opened(_NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parts) as fd:
@@ -267,7 +270,7 @@ def take_back_commit(tasks: int, aside: int, uuid: str) -> None:
 
 
 @contextmanager
-def _places(tasks_dir: Path) -> Iterator[tuple[int, int]]:
+def places(tasks_dir: Path) -> Iterator[tuple[int, int]]:
     """Descriptors of the folder of task folders, and of the one in which submissions arrive."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     with opened(tasks_dir, flags) as tasks, opened(ASIDE, LIST, dir_fd=tasks) as aside:
@@ -311,7 +314,7 @@ def _link(old: str, new: str, source: int, target: int, modes: Modes) -> int:
         _refuse_long(error)
         if error.errno == errno.EACCES:
             raise Conflict("a job has made the parent task's folder unwritable") from error
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
     return _copy(old, new, source, target, modes)
 

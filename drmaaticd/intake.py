@@ -23,6 +23,7 @@ from drmaaticd.config import Config
 from drmaaticd.drafts import Draft, Order, check_key
 from drmaaticd.errors import (
     Conflict,
+    DrmaaticdError,
     KeyReused,
     NotFound,
     StorageFull,
@@ -36,7 +37,7 @@ from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.tasks import Task, now_ms
-from drmaaticd.workspace import Workspace
+from drmaaticd.workspace import Unfiled, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class Intake:
         self._keys_under_way: set[str] = set()
         self._uploads: Counter[str] = Counter()
         self._finishing: set[asyncio.Task[Any]] = set()
+        self._over: list[Unfiled] = []
+        self._discarding: asyncio.Task[None] | None = None
         self.stopping = False
 
     # -- what a draft asks -----------------------------------------------------------------------
@@ -155,6 +158,11 @@ class Intake:
             raise TooManyRequests("Too many uploads from this address are under way.", retry_after=5)
         self._uploads[caller.address] += 1
 
+    @property
+    def uploads(self) -> int:
+        """How many uploads hold a place."""
+        return self._uploads.total()
+
     def release(self, draft: Draft) -> None:
         """A draft has ended: its place and its key are free."""
         if draft.holds_place:
@@ -163,6 +171,21 @@ class Intake:
                 del self._uploads[draft.caller.address]
         if draft.key is not None:
             self._keys_under_way.discard(_key(draft.caller, draft.key))
+
+    def discard_later(self, unfiled: Unfiled) -> None:
+        """Remove the mark of a submission that is over, together with those that end meanwhile."""
+        self._over.append(unfiled)
+        if self._discarding is None or self._discarding.done():
+            self._discarding = asyncio.get_running_loop().create_task(self._discard())
+            self.under_way(self._discarding)
+
+    async def _discard(self) -> None:
+        while self._over:
+            over, self._over = self._over, []
+            try:
+                await self.files.run(_discard_all, over)
+            except (OSError, DrmaaticdError) as error:
+                log.warning("the marks of submissions that are over stay until the next start: %s", error)
 
     def under_way(self, finishing: asyncio.Task[Any]) -> None:
         """A draft is being finished, which does not end with its request."""
@@ -176,7 +199,8 @@ class Intake:
 
     async def close(self) -> None:
         """Wait for the drafts that are being finished."""
-        await asyncio.gather(*self._finishing, return_exceptions=True)
+        while self._finishing:
+            await asyncio.gather(*self._finishing, return_exceptions=True)
 
     # -- acceptance ------------------------------------------------------------------------------
 
@@ -241,6 +265,8 @@ class Intake:
         checked = draft.place_files(order, folder)
         task = _record(draft, order, checked, folder, self._accounts)
         self._write_launcher(task, order.script, checked.arguments())
+        # Last: what a sync of one file writes, file systems with a journal need not write again.
+        draft.sync()
         return task
 
     def _write_launcher(self, task: Task, script: Script, arguments: list[str]) -> None:
@@ -263,7 +289,12 @@ class Intake:
             array=script.array is not None,
             rerunnable=script.rerunnable,
         )
-        launcher.write(control, spec)
+        launcher.write(control, spec, self.workspace.sync_controls)
+
+
+def _discard_all(over: list[Unfiled]) -> None:
+    for unfiled in over:
+        unfiled.discard()
 
 
 def may_run(caller: Caller, script: Script) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -153,29 +153,50 @@ def render(spec: LaunchSpec) -> str:
     return re.sub(r"@(\w+)@", lambda match: substitutions[match[1]], TEMPLATE)
 
 
-def write(control: Path, spec: LaunchSpec) -> Path:
-    """Put ``run.sh`` into the control folder, made if need be, durably and by rename.
+def write(control: Path, spec: LaunchSpec, sync_parent: Callable[[], None] | None = None) -> Path:
+    """Put ``run.sh`` into the control folder, made if need be, durably, and where there is one by rename.
 
-    A shell that is just reading the old text goes on reading the old text. Raises OSError.
+    A shell that is just reading the old text goes on reading the old text. `sync_parent` syncs the folder
+    of control folders where others wait for the same. Raises OSError.
     """
     text = render(spec).encode("utf-8", "surrogateescape")
-    control.mkdir(mode=0o750, parents=True, exist_ok=True)
     target = control / RUN_SCRIPT
-    descriptor, temporary = tempfile.mkstemp(prefix=".run-", dir=control)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o640)
-            os.fsync(file.fileno())
+        control.mkdir(mode=0o750, parents=True)
+    except FileExistsError:
+        _replace(target, text)
+    else:
+        # Nobody knows of it yet: there is nothing to be replaced.
+        _write(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640), text)
+    _sync_folder(control)
+    if sync_parent is None:
+        _sync_folder(control.parent)
+    else:
+        sync_parent()
+    return target
+
+
+def _replace(target: Path, text: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=".run-", dir=target.parent)
+    try:
+        _write(descriptor, text)
         Path(temporary).replace(target)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             Path(temporary).unlink()
         raise
-    for folder in (control, control.parent):
-        _sync_folder(folder)
-    return target
+
+
+def _write(descriptor: int, text: bytes) -> None:
+    """Write the whole file, durably, and close it."""
+    try:
+        rest = memoryview(text)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fchmod(descriptor, 0o640)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cancel(control: Path, indices: Iterable[int | None]) -> set[int | None]:

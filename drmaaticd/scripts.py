@@ -42,6 +42,8 @@ class Catalogue:
         self._known_groups = known_groups
         self._loaded = _Loaded()
         self._loading = threading.Lock()
+        self.version = 0
+        """How often the definitions were read."""
 
     def load(self) -> list[Finding]:
         """Read all definitions, and put them in service at once when all are read.
@@ -53,6 +55,7 @@ class Catalogue:
         with self._loading:
             before = self._loaded
             self._loaded = after = self._read(before)
+            self.version += 1
         return [
             finding
             for file, findings in after.findings.items()

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drmaaticd import __version__
+from drmaaticd import __version__, about
+from drmaaticd.about import Figures
 from drmaaticd.auth import audit
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
-from drmaaticd.controls import Controls
+from drmaaticd.controls import ACTIONS, DONE_DETAILS, PAST, Controls
 from drmaaticd.drafts import Draft
 from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
@@ -25,6 +26,7 @@ from drmaaticd.filters import parse_filters
 from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
+from drmaaticd.openapi.document import Site
 from drmaaticd.particulars import Particulars
 from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
@@ -37,31 +39,6 @@ from drmaaticd.workspace import Archive, OpenedFile, Workspace
 log = logging.getLogger(__name__)
 
 ARCHIVE_FORMATS = ("zip", "tar.gz")
-
-ACTIONS = {
-    "stop": Action.TERMINATE,
-    "hold": Action.HOLD,
-    "release": Action.RELEASE,
-    "suspend": Action.SUSPEND,
-    "resume": Action.RESUME,
-}
-
-#: What the audit trail calls them.
-_PAST = {
-    "stop": "stopped",
-    "hold": "held",
-    "release": "released",
-    "suspend": "suspended",
-    "resume": "resumed",
-}
-
-DONE_DETAILS = {
-    Action.TERMINATE: "The task is stopped.",
-    Action.HOLD: "The task is held.",
-    Action.RELEASE: "The task is released.",
-    Action.SUSPEND: "The task is suspended.",
-    Action.RESUME: "The task is resumed.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +133,26 @@ class Service:
         fault = self._engine.fault()
         return (True, "") if fault is None else (False, f"the DRM does not work: {fault}")
 
+    def figures(self) -> Figures:
+        """The figures for monitoring."""
+        return Figures(
+            tasks={state.value: count for state, count in self._store.counts().items()},
+            scripts=len(self._catalogue.all()),
+            script_findings=len(self._catalogue.findings),
+            uploads=self._intake.uploads,
+            drm_works=self._engine.fault() is None,
+            store_works=self._store.failed is None,
+        )
+
+    @property
+    def site(self) -> Site:
+        """What the API's description tells of the configuration."""
+        return about.site(self.config)
+
     def index(self, caller: Caller) -> dict[str, Any]:
         """What this service is and where to go."""
         self.check_open(caller)
-        base = self.config.public_url
-        return {
-            "name": "drmaaticd",
-            "version": __version__,
-            "providers": [provider.name for provider in self.config.auth.providers],
-            "anonymous": self.config.auth.anonymous,
-            "max_upload": self.config.server.max_upload,
-            "links": {
-                "scripts": f"{base}/script/",
-                "tasks": f"{base}/task/",
-                "health": f"{base}/health",
-                "ready": f"{base}/ready",
-            },
-        }
+        return about.index(self.config)
 
     # -- scripts -----------------------------------------------------------------------------
 
@@ -207,6 +187,16 @@ class Service:
         ]
         shown = found[(page - 1) * size : page * size]
         return len(found), [script.public(admin=caller.is_admin) for script in shown]
+
+    def offer(self, caller: Caller) -> tuple[int, list[dict[str, Any]]]:
+        """The version of the scripts, and those that the caller may run, as anybody is shown them.
+
+        Also for those who are not let in: they may run none.
+        """
+        version = self._catalogue.version  # before the scripts: they may change in another thread
+        if caller.user is None and not self.config.auth.anonymous:
+            return version, []
+        return version, [script.public() for script in self._catalogue.all() if may_run(caller, script)]
 
     # -- tasks -------------------------------------------------------------------------------
 
@@ -254,6 +244,7 @@ class Service:
 
     def watch_many(self, caller: Caller, query: Mapping[str, str], last: str | None) -> Watch | None:
         """Watch the tasks that ``ids`` names, or all of the caller's; see `Watching.open`."""
+        self.check_open(caller)
         return self._watching.open(caller, self._view, uuids=parse_filters(query).uuids, last=last)
 
     def link(self, caller: Caller, uuid: str, lifetime: int | None) -> dict[str, Any]:
@@ -318,7 +309,7 @@ class Service:
             self._store.update(uuid, lambda known: known.changed(wanted=action.value), revocable=True)
             condition = _carried_out
         await self._store.durable()
-        _audit(f"task.{_PAST[name]}", caller, uuid)
+        _audit(f"task.{PAST[name]}", caller, uuid)
         if not await self._carry_out(uuid, condition):
             return {
                 "detail": f"The request to {name} the task is noted and is carried out as soon as possible."

@@ -32,6 +32,8 @@ from drmaaticd.folder import (
 )
 from drmaaticd.incoming import ASIDE, Incoming, IncomingFile, Modes, take_back_commit
 from drmaaticd.removal import FilesRemain, empty, move, remove_tree
+from drmaaticd.syncing import SharedSync
+from drmaaticd.unfiled import Unfiled
 
 CONTROL = ".control"
 SPOOL = ".spool"
@@ -43,7 +45,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SCRIPT_MODE = 0o555
 _DIGEST_LENGTH = 32
 
-__all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Workspace"]
+__all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Unfiled", "Workspace"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,9 @@ class Workspace:
     def __init__(self, tasks_dir: Path, *, group: int | None = None) -> None:
         self.tasks_dir = tasks_dir
         self._modes = Modes(group)
+        self._folders_sync = SharedSync(tasks_dir)
+        self._controls_sync = SharedSync(tasks_dir / CONTROL)
+        self._copied: dict[Path, tuple[int, ...]] = {}
 
     # Places
 
@@ -78,6 +83,16 @@ class Workspace:
     def folder(self, uuid: str) -> Path:
         """The folder that a task's job works in. Raises `NotFound` for what is no UUID."""
         return self.tasks_dir / checked(uuid)
+
+    def sync_folders(self) -> None:
+        """Return when the task folders made so far are on the disk. Raises `StorageFull`, OSError."""
+        with storage_errors():
+            self._folders_sync.sync()
+
+    def sync_controls(self) -> None:
+        """Return when the control folders made so far are on the disk. Raises `StorageFull`, OSError."""
+        with storage_errors():
+            self._controls_sync.sync()
 
     def prepare(self, known: Callable[[str], bool] | None = None) -> None:
         """Make the folders, and remove what submissions and deletions under way left behind.
@@ -106,6 +121,10 @@ class Workspace:
         """Room for the files of the new task `uuid`. Raises `StorageFull`, or OSError."""
         return Incoming(self.tasks_dir, checked(uuid), self._modes)
 
+    def unfiled(self, uuid: str) -> Unfiled:
+        """Room for the new task `uuid`, which has no files."""
+        return Unfiled(self.tasks_dir, checked(uuid), self._modes)
+
     def taken(self, folder_uuid: str, names: Iterable[str]) -> set[str]:
         """Those of `names` that exist in a folder, as whatever. Raises `NotFound` without the folder.
 
@@ -120,17 +139,26 @@ class Workspace:
     def store_script(self, content: bytes, name: str) -> Path:
         """A copy of a script that jobs can run, at a path that stands for exactly this content.
 
-        Made once, and looked at each time: a copy that differs is replaced. Raises `StorageFull`, OSError.
+        Made once, and looked at each time: a copy that differs is replaced. It is read again only if its
+        status says that it was touched since. Raises `StorageFull`, OSError.
         """
         if not is_plain(name):
             raise ValueError(f"not a file's name: {name!r}")
         digest = hashlib.sha256(content).hexdigest()[:_DIGEST_LENGTH]
+        copy = self.scripts / digest / name
+        looks = _looks(copy)
+        if looks is not None and self._copied.get(copy) == looks:
+            return copy
         with storage_errors(), self._opened() as tasks, opened(SCRIPTS, SEARCH, dir_fd=tasks) as scripts:
             self._make_place(scripts, digest, self._readable)
             with opened(digest, LIST, dir_fd=scripts) as place:
-                if not _holds(place, name, content):
+                # Taken before the content is read: what is changed meanwhile looks different afterwards.
+                looks = _looks(copy)
+                if _holds(place, name, content) and looks is not None:
+                    self._copied[copy] = looks
+                else:
                     self._write_script(place, name, content)
-        return self.scripts / digest / name
+        return copy
 
     # Reading
 
@@ -331,6 +359,23 @@ def _exists(folder: int, name: str) -> bool:
             return False
         raise
     return True
+
+
+def _looks(path: Path) -> tuple[int, ...] | None:
+    """What changes with each change of a file, None where there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_gid,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
 
 
 def _holds(place: int, name: str, content: bytes) -> bool:

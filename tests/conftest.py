@@ -9,6 +9,7 @@ import re
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.disks import small_disk  # noqa: F401  # a fixture for all
 
@@ -16,11 +17,14 @@ _SKIPPED = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Have no event loop but those that tests make and close.
+    """Have no event loop but those that tests make and close, and no test judged by its time.
 
     The first question for a loop, which pytest-tornado asks, would make one that nobody closes.
     """
     asyncio.set_event_loop(None)
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.callers import Caller
-from drmaaticd.errors import Conflict, FieldError, InvalidInput, NotAuthenticated
+from drmaaticd.errors import FieldError, InvalidInput, NotAuthenticated
 from drmaaticd.tasks import Task
 from drmaaticd.units import format_duration
 
@@ -44,14 +44,9 @@ class Links:
     def make(self, task: Task, lifetime: int | None) -> tuple[str, int]:
         """The text of a new link to the task, and the seconds that it is valid.
 
-        Raises `InvalidInput` for a lifetime that is not allowed, `Conflict` for an unowned task: who can
-        read its UUID can do everything with it, so that no link to it would be for reading alone.
+        Of an unowned task, whose UUID alone opens it, a link adds nothing and takes nothing away.
+        Raises `InvalidInput` for a lifetime that is not allowed.
         """
-        if task.owner is None:
-            raise Conflict(
-                "Nobody owns this task, so whoever knows its URL can read and delete it, and a link would "
-                "do the same for good. Take ownership of it first."
-            )
         seconds = min(LIFETIME, self._longest) if lifetime is None else lifetime
         if not 1 <= seconds <= self._longest:
             wrong = f"must be at most {self._longest} seconds ({format_duration(self._longest)})"
@@ -63,11 +58,12 @@ class Links:
     def follow(self, caller: Caller, task: Task | None, text: str) -> Caller:
         """The caller, with leave to read the task. Raises `NotAuthenticated` if the link does not count."""
         found = _LINK.fullmatch(text)
-        if found is not None and task is not None and task.owner is not None and task.deleted is None:
+        if found is not None and task is not None and task.deleted is None:
             kid, expires, signature = found[1], int(found[2]), found[3]
             key = self._keys.get(kid, self._now())
             if key is not None and hmac.compare_digest(signature, _signature(key.secret, expires, task)):
-                linked = replace(caller, link=task.uuid, link_expires=expires, link_key=(kid, task.owner))
+                signed_for = (kid, task.owner or "")
+                linked = replace(caller, link=task.uuid, link_expires=expires, link_key=signed_for)
                 if self.holds(linked):
                     return linked
         raise NotAuthenticated("The link is not valid, or not any more.")

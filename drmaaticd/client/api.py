@@ -6,99 +6,66 @@ Uploads and downloads are streamed. What is printed and how a command ends is th
 from __future__ import annotations
 
 import os
-import re
-import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, cast
 from urllib.parse import quote
 
-import requests
+from drmaaticd.client import credentials
+from drmaaticd.client import watching as waiting
+from drmaaticd.client.download import Download, blocks, is_there, places, stamp
+from drmaaticd.client.failures import ApiError, Refused, Unreachable
+from drmaaticd.client.upload import MultipartBody, Progress, Upload
+from drmaaticd.client.wire import PATIENCE, TIMEOUT, Notice, Wire
+from drmaaticd.client.wording import File, Me, Script, Task, TaskPage, Token
 
-from drmaaticd.client.upload import MultipartBody
+Single = str | int | float | bool
+Params = Mapping[str, Single | Sequence[Single]]
+Files = Mapping[str, Path | Upload | Sequence[Path | Upload]]
+Action = Literal["stop", "hold", "release", "suspend", "resume"]
 
-JSON = dict[str, Any]
-Value = str | int | float | bool
-Params = Mapping[str, Value | Sequence[Value]]
-Files = Mapping[str, Path | Sequence[Path]]
-
-#: Seconds for connecting, and of silence while an answer is awaited.
-TIMEOUT = (10.0, 120.0)
-#: Seconds between two questions of `Client.wait`: the first, the longest, the factor.
-FIRST_POLL, LONGEST_POLL, POLL_GROWTH = 0.2, 5.0, 1.5
-#: Seconds for which `Client.wait` bears a daemon that cannot be reached (a restart).
-PATIENCE = 60.0
 #: Tasks asked for at a time.
 PAGE_SIZE = 100
-#: Bytes of a download held at a time.
-BLOCK = 256 * 1024
-
-FINAL = frozenset({"rejected", "stopped", "done", "failed"})
-"""The states in which a task has ended."""
-
-_FILENAME = re.compile(r'filename="([A-Za-z0-9._-]+)"')
-
-
-class ClientError(Exception):
-    """The root of what a call of `Client` raises."""
-
-
-class Unreachable(ClientError):
-    """There is no answer: nobody listens, the connection broke, or time ran out."""
-
-
-class WaitTimeout(ClientError):
-    """The task had not ended when the time was up."""
-
-
-class ApiError(ClientError):
-    """The service said no; `errors` maps the name of each wrong field to what is wrong with it."""
-
-    def __init__(self, status: int, title: str, detail: str = "", errors: Mapping[str, str] | None = None):
-        self.status = status
-        self.title = title
-        self.detail = detail
-        self.errors = dict(errors or {})
-        lines = [f"{title}: {detail}" if detail else title]
-        lines += [f"  {name}: {text}" for name, text in self.errors.items()]
-        super().__init__("\n".join(lines))
-
-    @classmethod
-    def from_response(cls, response: requests.Response) -> Self:
-        """What a refusal says (RFC 9457), or its status line if it is none of the daemon's."""
-        title = f"HTTP {response.status_code} {response.reason or ''}".rstrip()
-        try:
-            problem = response.json()
-        except (ValueError, requests.RequestException):
-            problem = None
-        if not isinstance(problem, dict):
-            return cls(response.status_code, title)
-        wrong = problem.get("errors") or ()
-        return cls(
-            response.status_code,
-            str(problem.get("title") or title),
-            str(problem.get("detail") or ""),
-            {str(entry.get("name")): str(entry.get("detail")) for entry in wrong if isinstance(entry, dict)},
-        )
 
 
 class Client:
     """One service at `url`, for the bearer of `token` (None: the anonymous caller).
 
     Every method raises `ApiError` where the service refuses and `Unreachable` where it does not
-    answer. Not for several threads at once. Use as a context manager, or `close` it.
+    answer. What cannot be done twice by that is repeated for up to `patience` seconds while the
+    service is away or busy, as ``Retry-After`` says; `notice` is called before each pause with the
+    reason and the seconds. Raises ValueError for a URL or token that can be none.
+
+    Not for several threads at once. Use as a context manager, or `close` it.
     """
 
-    def __init__(self, url: str, token: str | None = None, *, timeout: tuple[float, float] = TIMEOUT) -> None:
-        self.url = url.rstrip("/")
-        self.timeout = timeout
-        self._session = requests.Session()
-        self._session.headers["Accept"] = "application/json, */*;q=0.5"
-        # Always set: without it requests would send what ~/.netrc holds for this host.
-        self._session.auth = _Bearer(token)
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: tuple[float, float] = TIMEOUT,
+        patience: float = PATIENCE,
+        notice: Notice | None = None,
+    ) -> None:
+        self._wire = Wire(url, token, timeout=timeout, patience=patience, notice=notice)
+
+    @classmethod
+    def from_environment(cls, url: str | None = None, **options: Any) -> Self:
+        """The client that ``drmaatic`` would use: `credentials.resolve` says for whom."""
+        return cls(*credentials.resolve(url), **options)
+
+    @property
+    def url(self) -> str:
+        """Where the service is, without a slash at the end."""
+        return self._wire.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._wire.url = url.rstrip("/")
 
     def __enter__(self) -> Self:
         return self
@@ -110,17 +77,37 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._session.close()
+        self._wire.close()
+
+    # The caller
+
+    def me(self) -> Me:
+        """Who the caller is."""
+        return cast(Me, self._wire.json("GET", "/me"))
+
+    def exchange(self, user_name: str, provider_token: str) -> Token:
+        """A token of the service for that of an identity provider (ORCID), which must be `user_name`'s."""
+        with Client(self.url, provider_token, timeout=self._wire.timeout) as other:
+            return cast(Token, other._wire.json("GET", f"/token/{quote(user_name, safe='')}"))
+
+    def sign_out(self) -> None:
+        """Revoke the token."""
+        self._wire.call("DELETE", "/token").close()
+
+    def credit(self, required: int | None = None) -> dict[str, Any]:
+        """``{"available_cpu_credit": …}``; with `required` also ``"wait_time"``, seconds or "infinite"."""
+        params = {} if required is None else {"required": str(required)}
+        return cast(dict[str, Any], self._wire.json("GET", "/cpu-credit/", params=params))
 
     # Scripts
 
-    def scripts(self, search: str | None = None) -> Iterator[JSON]:
+    def scripts(self, search: str | None = None) -> Iterator[Script]:
         """The scripts that the caller may run."""
-        return self._pages("/script", {"search": search} if search else {})
+        return cast(Iterator[Script], self._pages("/script", {"search": search} if search else {}))
 
-    def script(self, name: str) -> JSON:
+    def script(self, name: str) -> Script:
         """One script with its parameters."""
-        return self._json("GET", f"/script/{quote(name, safe='')}")
+        return cast(Script, self._wire.json("GET", f"/script/{quote(name, safe='')}"))
 
     # Tasks
 
@@ -135,11 +122,13 @@ class Client:
         dependencies: Sequence[str] = (),
         dependency_type: str | None = None,
         idempotency_key: str | None = None,
-    ) -> JSON:
+        progress: Progress | None = None,
+    ) -> Task:
         """Submit a task and return it. Files are read while they are sent.
 
-        Give an `idempotency_key` (22 to 64 characters) to be able to send the same again after an
-        `Unreachable` without a second task.
+        If the connection breaks, all is sent again with the same idempotency key, so that no second
+        task can come of it. To go on after an `Unreachable`, give the same request the key that it
+        names (22 to 64 characters, if you bring your own).
         """
         fields = [("task_name", script), *_pairs(params or {})]
         optional = {
@@ -149,190 +138,174 @@ class Client:
             "dependency_type": dependency_type,
         }
         fields += [(name, value) for name, value in optional.items() if value]
-        paths = [(name, path) for name, given in (files or {}).items() for path in _listed(given)]
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        if not paths:
-            return self._json("POST", "/task/", data=fields, headers=headers)
-        body = MultipartBody(fields, paths)
-        headers["Content-Type"] = body.content_type
-        return self._json("POST", "/task/", data=body, headers=headers)
+        sent = [(name, file) for name, given in (files or {}).items() for file in _listed(given)]
+        key = idempotency_key or uuid.uuid4().hex
+        headers = {"Idempotency-Key": key}
+        data: Any = fields
+        if sent:
+            data = MultipartBody(fields, sent, progress)
+            headers["Content-Type"] = data.content_type
+        try:
+            return cast(Task, self._wire.json("POST", "/task/", data=data, headers=headers))
+        except Unreachable as error:
+            error.idempotency_key = key
+            raise
 
-    def task(self, task: str) -> JSON:
+    def rerun(self, task: str, folder: Path, *, progress: Progress | None = None, **options: Any) -> Task:
+        """Submit the same again, with the files that were sent; `folder` holds them meanwhile.
+
+        `options` are those of `run`; `params` and `files` in them take the place of what was sent.
+        """
+        old = self.task(task)
+        kinds = {param["name"]: param["type"] for param in self.script(old["task_name"])["param"]}
+        params: dict[str, Any] = dict(options.pop("params", None) or {})
+        files: dict[str, Any] = dict(options.pop("files", None) or {})
+        for sent in old["params"]:
+            name = sent["name"]
+            if name in params or name in files:
+                continue
+            if kinds.get(name) == "file":
+                files[name] = [self._again(old, file, folder) for file in _listed(sent["value"])]
+            else:
+                params[name] = sent["value"]
+        options.setdefault("description", old["task_description"])
+        return self.run(old["task_name"], params, files, progress=progress, **options)
+
+    def _again(self, task: Task, stored: str, folder: Path) -> Upload:
+        """A file that a task was sent, fetched to be sent once more under its sender's name."""
+        path = f"{_task_path(task['uuid'])}/file/{quote(stored, safe='')}"
+        target = folder / uuid.uuid4().hex
+        return Upload(Download(self._wire, path, target).fetch(), task["files_name"].get(stored, stored))
+
+    def task(self, task: str) -> Task:
         """The task with this UUID."""
-        return self._json("GET", _task_path(task))
+        return cast(Task, self._wire.json("GET", _task_path(task)))
 
-    def tasks(self, **filters: str) -> Iterator[JSON]:
+    def tasks(self, **filters: str) -> Iterator[Task]:
         """The caller's tasks, newest first; the filters are the API's (`state`, `search`, `ids`, …)."""
-        return self._pages("/task/", filters)
+        return cast(Iterator[Task], self._pages("/task/", filters))
+
+    def task_page(self, page: int = 1, page_size: int = PAGE_SIZE, **filters: str) -> TaskPage:
+        """One page of `tasks`, with the count of all."""
+        params = {**filters, "page": str(page), "page_size": str(page_size)}
+        return cast(TaskPage, self._wire.json("GET", "/task/", params=params))
 
     def wait(
-        self, task: str, timeout: float | None = None, changed: Callable[[JSON], None] | None = None
-    ) -> JSON:
+        self, task: str, timeout: float | None = None, changed: Callable[[Task], None] | None = None
+    ) -> Task:
         """The task once it has ended. `changed` is called with it whenever its state is a new one.
 
-        A daemon that is away for less than `PATIENCE` seconds is borne. Raises `WaitTimeout` after
-        `timeout` seconds.
+        Raises `WaitTimeout` after `timeout` seconds. The task goes on whatever happens here.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause, state = FIRST_POLL, None
-        answered = time.monotonic()
-        while True:
-            try:
-                now = self.task(task)
-                answered = time.monotonic()
-            except ClientError as error:
-                if not _passing(error) or time.monotonic() - answered > PATIENCE:
-                    raise
-            else:
-                if now["state"] != state:
-                    state, pause = now["state"], FIRST_POLL
-                    if changed is not None:
-                        changed(now)
-                if state in FINAL:
-                    return now
-            if deadline is not None and time.monotonic() + pause > deadline:
-                raise WaitTimeout(f"task {task} has not ended after {timeout:g} s")
-            time.sleep(pause)
-            pause = min(pause * POLL_GROWTH, LONGEST_POLL)
+        return waiting.changes(self.looks(task, timeout), changed)
 
-    def control(self, task: str, action: str) -> JSON:
-        """Carry out `stop`, `hold`, `release`, `suspend` or `resume`; 409 where that cannot be."""
-        return self._json("PUT", f"{_task_path(task)}/{quote(action, safe='')}")
+    def looks(self, task: str, timeout: float | None = None) -> Iterator[Task]:
+        """The task, again and again, until it has ended: at each of its events, or by asking."""
+        return waiting.Watch(self._wire, _task_path(task), lambda: self.task(task)).looks(timeout)
 
-    def stop(self, task: str) -> JSON:
+    def control(self, task: str, action: Action) -> str:
+        """Carry out an action and return what came of it; 409 where the state does not allow it."""
+        answer = self._wire.json("PUT", f"{_task_path(task)}/{action}")
+        return str(answer.get("detail", ""))
+
+    def stop(self, task: str) -> str:
         """Stop the task."""
         return self.control(task, "stop")
 
     def delete(self, task: str) -> None:
         """Stop the task and remove it with its files."""
-        self._call("DELETE", _task_path(task)).close()
+        try:
+            self._wire.call("DELETE", _task_path(task)).close()
+        except ApiError as error:
+            if not (error.repeated and error.status == HTTPStatus.NOT_FOUND):
+                raise
+
+    def take_ownership(self, task: str) -> None:
+        """Make a task that has no owner, and its descendants, the caller's."""
+        self._wire.call("PUT", f"{_task_path(task)}/get_ownership").close()
 
     # Files
 
-    def files(self, task: str) -> list[JSON]:
+    def files(self, task: str) -> list[File]:
         """``{"path", "size", "modified"}`` of each file; `path` is percent-encoded, as `read` wants it."""
-        with self._call("GET", f"{_task_path(task)}/file/", params={"details": "1"}) as response:
-            listing: list[JSON] = _decoded(response)
-            return listing
+        return cast(list[File], self._wire.json("GET", f"{_task_path(task)}/file/", params={"details": "1"}))
 
     def read(self, task: str, path: str, start: int = 0) -> Iterator[bytes]:
-        """The bytes of one file from `start` on, block by block; nothing if there are no more yet.
+        """The bytes of one file from `start` on, block by block.
 
-        `path` is percent-encoded.
+        `path` is percent-encoded. Raises `ApiError` 416 if there are no more; its `content_range`
+        holds the size.
         """
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        try:
-            response = self._call("GET", f"{_task_path(task)}/file/{path}", headers=headers, stream=True)
-        except ApiError as error:
-            if error.status == requests.codes.requested_range_not_satisfiable:
-                return
-            raise
-        with response:
-            yield from _blocks(response)
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        address = f"{_task_path(task)}/file/{path}"
+        with self._wire.call("GET", address, headers=headers, stream=True) as response:
+            if start and response.status_code != HTTPStatus.PARTIAL_CONTENT:
+                raise Refused("the service, or what stands before it, cannot send parts of files")
+            yield from blocks(response)
 
-    def download(self, task: str, into: Path, archive: str = "zip") -> Path:
-        """Store all files of an ended task as ``zip`` or ``tar.gz`` and return where.
+    def download(
+        self,
+        task: str,
+        folder: Path,
+        paths: Sequence[str] = (),
+        *,
+        replace: bool = False,
+        progress: Callable[[File], Progress] | None = None,
+    ) -> list[Path]:
+        """Store a task's files below `folder` and return where; `paths` (percent-encoded): those alone.
 
-        `into` is a folder, in which the service names the file, or the file itself.
+        What an earlier call has stored is left as it is, and what it has begun is continued. Raises
+        `Refused`, before anything is written, for another file that is there (unless `replace`) and
+        for a name that would lead out of the folder. `progress` makes each file's own.
         """
-        path = f"{_task_path(task)}/download"
-        params = {} if archive == "zip" else {"format": archive}
-        with self._call("GET", path, params=params, stream=True) as response:
-            if into.is_dir():
-                found = _FILENAME.search(response.headers.get("Content-Disposition", ""))
-                into = into / (found[1].lstrip(".") if found else f"{task}.{archive}")
-            return store(_blocks(response), into)
+        listed = self.files(task)
+        if paths:
+            missing = set(paths) - {file["path"] for file in listed}
+            if missing:
+                raise Refused(f"the task has no file {', '.join(sorted(missing))}")
+            listed = [file for file in listed if file["path"] in paths]
+        wanted = places(folder, listed)
+        for file, target in wanted:
+            if not replace and os.path.lexists(target) and not is_there(file, target):
+                raise Refused(f"{target} exists already, and is another")
+        for file, target in wanted:
+            if not is_there(file, target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                address = f"{_task_path(task)}/file/{file['path']}"
+                Download(self._wire, address, target, progress and progress(file)).fetch()
+                stamp(file, target)
+        return [target for _, target in wanted]
+
+    def archive(
+        self,
+        task: str,
+        target: Path,
+        kind: Literal["zip", "tar.gz"] = "zip",
+        *,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Store all files of an ended task as one archive, which is made on the way: from the start if it
+        breaks off. `target` is replaced."""
+        query = "" if kind == "zip" else f"?format={kind}"
+        return Download(self._wire, f"{_task_path(task)}/download{query}", target, progress).fetch()
 
     # The wire
 
-    def _pages(self, path: str, params: Mapping[str, str]) -> Iterator[JSON]:
+    def _pages(self, path: str, params: Mapping[str, str]) -> Iterator[Any]:
         page = 1
         while True:
-            answer = self._json(
-                "GET", path, params={**params, "page": str(page), "page_size": str(PAGE_SIZE)}
-            )
+            asked = {**params, "page": str(page), "page_size": str(PAGE_SIZE)}
+            answer = self._wire.json("GET", path, params=asked)
             yield from answer["results"]
             if answer.get("next") is None:
                 return
             page += 1
 
-    def _json(self, method: str, path: str, **options: Any) -> JSON:
-        with self._call(method, path, **options) as response:
-            answer: JSON = _decoded(response)
-            return answer
-
-    def _call(self, method: str, path: str, **options: Any) -> requests.Response:
-        try:
-            response = self._session.request(
-                method, self.url + path, timeout=self.timeout, allow_redirects=False, **options
-            )
-        except requests.RequestException as error:
-            raise Unreachable(f"{self.url} does not answer: {_reason(error)}") from error
-        if response.ok and not response.is_redirect:
-            return response
-        with response:
-            raise ApiError.from_response(response)
-
-
-def store(blocks: Iterable[bytes], path: Path) -> Path:
-    """Write the blocks to a file that appears under its name only when it is whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    try:
-        with open(handle, "wb") as file:
-            for block in blocks:
-                file.write(block)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-class _Bearer(requests.auth.AuthBase):
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
 
 def _task_path(task: str) -> str:
     return f"/task/{quote(task, safe='')}"
-
-
-def _decoded(response: requests.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError as error:
-        raise ClientError(f"{response.url} answered no JSON: is it drmaaticd?") from error
-    except requests.RequestException as error:
-        raise Unreachable(f"the answer broke off: {_reason(error)}") from error
-
-
-def _blocks(response: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from response.iter_content(BLOCK)
-    except requests.RequestException as error:
-        raise Unreachable(f"the download broke off: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause in words: requests and urllib3 each wrap it once or twice."""
-    cause = error
-    while cause.args and isinstance(cause.args[0], Exception):
-        cause = cause.args[0]
-    return str(getattr(cause, "reason", None) or cause)
-
-
-def _passing(error: ClientError) -> bool:
-    return isinstance(error, Unreachable) or (
-        isinstance(error, ApiError) and error.status in (429, 502, 503, 504)
-    )
 
 
 def _listed(given: Any) -> Sequence[Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drmaaticd.client.terminal import printable
+
 _PREFIX = "param:"
 
 
@@ -40,7 +42,8 @@ def add_parameters(parser: argparse.ArgumentParser, script: Mapping[str, Any]) -
     )
     group = parser.add_argument_group("parameters of the script")
     for param in script.get("param", ()):
-        _add(group, param)
+        if str(param["name"]).isprintable():  # it is shown as it is
+            _add(group, param)
 
 
 def _add(group: argparse._ArgumentGroup, param: Mapping[str, Any]) -> None:
@@ -49,11 +52,26 @@ def _add(group: argparse._ArgumentGroup, param: Mapping[str, Any]) -> None:
     if kind == "bool":
         options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
     options["help"] = _help(param)
-    for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
+    for flag in (f"--{name.replace('_', '-')}", f"--{name}"):
         # A flag may be taken by the command; or the two are the same word.
         with contextlib.suppress(argparse.ArgumentError):
             group.add_argument(flag, dest=_PREFIX + name, **options)
             options["help"] = argparse.SUPPRESS
+
+
+def flags(script: Mapping[str, Any], parser: argparse.ArgumentParser) -> dict[str, str]:
+    """What each parameter is called on the command line of this parser."""
+    called = {}
+    for param in script.get("param", ()):
+        name = str(param["name"])
+        own = [
+            flag
+            for action in parser._actions
+            if action.dest == _PREFIX + name
+            for flag in action.option_strings
+        ]
+        called[name] = own[0] if own else f"-p {name}"
+    return called
 
 
 def _help(param: Mapping[str, Any]) -> str:
@@ -69,7 +87,7 @@ def _help(param: Mapping[str, Any]) -> str:
         facts.append("may be repeated")
     if facts:
         words.append(f"({'; '.join(facts)})")
-    return " ".join(words).replace("%", "%%")
+    return printable(" ".join(words)).replace("%", "%%")
 
 
 def inputs(arguments: argparse.Namespace, script: Mapping[str, Any]) -> Inputs:

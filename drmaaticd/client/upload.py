@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from drmaaticd.client.failures import Refused
+
+Progress = Callable[[int, int | None], None]
+"""Is called with the bytes that are done and, if it is known, how many they will be."""
 
 #: Bytes read and handed to the socket at a time.
 BLOCK = 256 * 1024
@@ -19,8 +24,16 @@ BLOCK = 256 * 1024
 _QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 
-class FileChanged(OSError):
+class FileChanged(Refused):
     """A file shrank while it was being sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to be sent, under another name than its own if `name` is given."""
+
+    path: Path
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +50,21 @@ class _Part:
 class MultipartBody:
     """The body of one request; it can be iterated again for a second try.
 
-    `fields` are sent as text, `files` under their base names. Raises OSError if a file cannot be
-    read, at once rather than half-way through the request.
+    `fields` are sent as text, `files` under their base names unless told. Raises OSError if a file
+    cannot be read, at once rather than half-way through the request.
     """
 
-    def __init__(self, fields: Iterable[tuple[str, str]], files: Iterable[tuple[str, Path]]) -> None:
+    def __init__(
+        self,
+        fields: Iterable[tuple[str, str]],
+        files: Iterable[tuple[str, Path | Upload]],
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress
         self.boundary = f"drmaatic-{secrets.token_hex(16)}"
         self._parts = [
             *(self._text(name, value) for name, value in fields),
-            *(self._file(name, path) for name, path in files),
+            *(self._file(name, file if isinstance(file, Upload) else Upload(file)) for name, file in files),
         ]
         self._end = f"--{self.boundary}--\r\n".encode("ascii")
 
@@ -58,6 +77,11 @@ class MultipartBody:
         return sum(part.length for part in self._parts) + len(self._end)
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._progress is None:
+            return self._pieces()
+        return _told(self._pieces(), len(self), self._progress)
+
+    def _pieces(self) -> Iterator[bytes]:
         for part in self._parts:
             yield part.head
             if isinstance(part.content, bytes):
@@ -71,12 +95,15 @@ class MultipartBody:
         content = value.encode("utf-8")
         return _Part(self._head(f'name="{name.translate(_QUOTED)}"'), content, len(content))
 
-    def _file(self, name: str, path: Path) -> _Part:
+    def _file(self, name: str, upload: Upload) -> _Part:
+        path = upload.path
         if path.exists() and not path.is_file():  # to open a FIFO would wait for its writer
             raise OSError(f"{path} is no regular file")
         with path.open("rb") as file:  # readable? Better asked before the first byte is sent
             size = os.fstat(file.fileno()).st_size
-        disposition = f'name="{name.translate(_QUOTED)}"; filename="{path.name.translate(_QUOTED)}"'
+        disposition = (
+            f'name="{name.translate(_QUOTED)}"; filename="{(upload.name or path.name).translate(_QUOTED)}"'
+        )
         return _Part(self._head(disposition, "application/octet-stream"), path, size)
 
     def _head(self, disposition: str, content_type: str | None = None) -> bytes:
@@ -85,6 +112,15 @@ class MultipartBody:
             lines.append(f"Content-Type: {content_type}")
         # A local name that is no UTF-8 (surrogates from os.fsdecode) is sent with question marks.
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "replace")
+
+
+def _told(pieces: Iterator[bytes], total: int, progress: Progress) -> Iterator[bytes]:
+    done = 0
+    for piece in pieces:
+        progress(done, total)
+        yield piece
+        done += len(piece)
+    progress(done, total)
 
 
 def _blocks(path: Path, size: int) -> Iterator[bytes]:

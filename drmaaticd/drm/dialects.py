@@ -99,6 +99,8 @@ class Dialect:
     """The exit status that the library invents for a job that it does not know."""
     reopen: bool = False
     """Whether the library's session is dead after a communication fault, and must be opened anew."""
+    oversleeps: bool = False
+    """Whether the library's calls may sleep over answers that have come; see `waker`."""
     queued_may_be_undetermined: bool = False
     """Whether members of an array that wait may read ``undetermined``."""
 
@@ -274,6 +276,7 @@ GRID_ENGINE = Dialect(
     words="quoted",
     reports_max_rss=True,
     reopen=True,
+    oversleeps=True,
 )
 
 SLURM = Dialect(

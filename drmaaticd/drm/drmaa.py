@@ -31,7 +31,8 @@ from drmaaticd.drm.base import (
 )
 from drmaaticd.drm.dialects import NO_SETTINGS, Dialect
 from drmaaticd.drm.runner import Priority, Runner, RunnerClosed
-from drmaaticd.drm.session import Session, Template
+from drmaaticd.drm.session import PROBE_ID, Session, Template
+from drmaaticd.drm.waker import Waker
 from drmaaticd.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class DrmaaEngine:
         native: Mapping[str, str] = NO_SETTINGS,
         config_file: Path = Path("drmaaticd.toml"),
         load: Callable[[Path, str | None, Mapping[str, str]], Any] = drmaa_library.load,
+        question: Callable[[Any], Callable[[str], None]] = drmaa_library.question,
     ) -> None:
         self._state_dir = state_dir
         self._library = library
@@ -102,6 +104,7 @@ class DrmaaEngine:
         self._native = native
         self._config_file = config_file
         self._load = load
+        self._question = question
         self._runner = Runner("drmaa")
         self._opened: Session | None = None
         self._dialect: Dialect | None = None
@@ -140,6 +143,9 @@ class DrmaaEngine:
         for finding in findings:
             log.warning("%s", finding)
         session.dialect = self._dialect = dialect
+        if dialect.oversleeps:
+            ask = self._question(module)
+            session.waker = Waker(lambda: ask(PROBE_ID))
         self._opened = session
         log.info("DRMAA: %s, spoken to as %s", info, dialect.title)
         session.open()

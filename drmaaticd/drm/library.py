@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ STATIC_TLS = "glibc.rtld.optional_static_tls=4096"
 
 #: Set in the environment of a process that was started anew, which happens once.
 STARTED_ANEW = "DRMAATICD_STARTED_ANEW"
+
+#: Bytes of an error's text (DRMAA C binding 1.0, DRMAA_ERROR_STRING_BUFFER).
+ERROR_LENGTH = 1024
 
 #: Where Slurm's commands look for their configuration if ``SLURM_CONF`` does not say.
 SLURM_CONF_PLACES = (
@@ -90,6 +93,23 @@ def load(config_file: Path, library: str | None, environ: Mapping[str, str]) -> 
     except (OSError, AttributeError) as error:
         raise _error(config_file, _why_not_loaded(path, error), "drm.library") from error
     return drmaa
+
+
+def question(module: Any) -> Callable[[str], None]:
+    """A call of the library's ``drmaa_job_ps`` that any thread may make, whose answer is dropped.
+
+    `module` is what `load` returned. drmaa-python has one buffer for the texts of all errors; this call
+    has its own.
+    """
+    function = ctypes.CDLL(module.wrappers._lib._name).drmaa_job_ps
+    function.argtypes = [ctypes.c_char_p, ctypes.POINTER(ctypes.c_int), ctypes.c_char_p, ctypes.c_size_t]
+    function.restype = ctypes.c_int
+
+    def ask(job_id: str) -> None:
+        text = ctypes.create_string_buffer(ERROR_LENGTH)
+        function(job_id.encode("ascii"), ctypes.byref(ctypes.c_int()), text, ERROR_LENGTH)
+
+    return ask
 
 
 def _why_not_loaded(path: str | None, error: Exception) -> str:

@@ -6,6 +6,7 @@ process and one error buffer. Errors come out as those of `drm.base` and `drm.an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from drmaaticd.drm.answers import CutOff, JobInfo, NoSession, error_of
 from drmaaticd.drm.base import Action, Array, EngineError, PassingFault
 from drmaaticd.drm.dialects import Dialect
+from drmaaticd.drm.waker import Waker
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ T = TypeVar("T")
 #: block the thread for seconds (Slurm: 18), and each pause is time in which calls fail at once.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 10.0
+
+#: Seconds for which a question of the waker's, in another thread, is waited for before the session ends.
+QUIET_PATIENCE = 2.0
 
 #: The name in the state folder of the file that keeps the session's contact for the next daemon.
 CONTACT_FILE = "drmaa.contact"
@@ -60,6 +65,8 @@ class Session:
         self._next_try = 0.0
         self._pause = FIRST_PAUSE
         self.dialect: Dialect | None = None
+        self.waker: Waker | None = None
+        """Accompanies the calls that the DRM itself answers, where the library needs that."""
         self.fault: str | None = None
         """Why the DRM could not be reached the last time, None if it could."""
 
@@ -76,6 +83,8 @@ class Session:
 
     def close(self) -> None:
         """Close the session; its jobs go on, and its contact lets the next one wait for them."""
+        if self.waker is not None:
+            self.waker.close()
         if self._open:
             self._exit()
 
@@ -125,6 +134,8 @@ class Session:
 
     def _exit(self) -> None:
         self._open = False
+        if self.waker is not None and not self.waker.quiet(QUIET_PATIENCE):
+            log.info("the DRMAA session is closed though a question has no answer yet")
         try:
             self._ask(self._session.exit)
         except EngineError as error:
@@ -218,7 +229,8 @@ class Session:
         """Make a call that the DRM itself answers: any answer, even a no, ends a fault."""
         self._ready()
         try:
-            answer = self._noting(function, *args)
+            with self.waker.watching() if self.waker is not None else contextlib.nullcontext():
+                answer = self._noting(function, *args)
         except PassingFault:
             raise
         except EngineError:

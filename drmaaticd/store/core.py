@@ -20,7 +20,7 @@ from drmaaticd.journal.snapshot import ADVICE, FIRST_TABLE
 from drmaaticd.journal.storage import FOLD_BYTES, JournalStorage
 from drmaaticd.journal.tables import Database
 from drmaaticd.states import State
-from drmaaticd.store.indexes import EVERYTHING, LIVE, UNPURGED, Entry, Indexes
+from drmaaticd.store.indexes import EVERYTHING, LIVE, UNPURGED, Entry, Indexes, of_state
 from drmaaticd.store.listing import ANY, Owner, Query, select
 from drmaaticd.store.side import SideTable, check
 from drmaaticd.store.statedir import StateDir
@@ -189,6 +189,10 @@ class Store:
     def live(self) -> list[Task]:
         """The tasks that have not ended, or of which a stop is still to be carried out; newest first."""
         return self._read_all(self._indexes.shelf(LIVE))
+
+    def counts(self) -> dict[State, int]:
+        """How many tasks are in each state, the deleted left out."""
+        return {state: len(self._indexes.shelf(of_state(state))) for state in State}
 
     def live_of(self, key: str) -> int:
         """How many tasks have not ended that this user owns; or, unowned ones, that this key has paid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,9 +17,11 @@ from drmaaticd.web.background import Background
 from drmaaticd.web.base import Common, Handler, NotFoundHandler
 from drmaaticd.web.beside import HealthHandler, IndexHandler, ReadyHandler
 from drmaaticd.web.cors import Cors
+from drmaaticd.web.documents import DocsHandler, Documents, OpenapiHandler
 from drmaaticd.web.events import EventsHandler, ManyEventsHandler
 from drmaaticd.web.files import DownloadHandler, FileHandler, FilesHandler
 from drmaaticd.web.interface import Service
+from drmaaticd.web.metrics import Metrics, MetricsHandler
 from drmaaticd.web.scripts import ScriptHandler, ScriptsHandler
 from drmaaticd.web.tasks import (
     ControlHandler,
@@ -56,6 +59,9 @@ API_ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/", IndexHandler),
     (r"/health/?", HealthHandler),
     (r"/ready/?", ReadyHandler),
+    (r"/metrics/?", MetricsHandler),
+    (r"/openapi\.json/?", OpenapiHandler),
+    (r"/docs/?", DocsHandler),
     (r"/token/?", SignOutHandler),
     (r"/token/([^/]+)/?", TokenHandler),
     (r"/me/?", MeHandler),
@@ -87,12 +93,15 @@ class WebApplication(Application):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._background = Background()
         self._under_way: set[RequestHandler] = set()
+        self._metrics = Metrics(service, {route: label(pattern) for pattern, route in ROUTES})
         common = Common(
             clients=Clients(settings.trusted_proxies),
             cors=Cors(settings.cors_origins),
             metrics_allow=Networks(settings.metrics_allow),
             readers=self._readers,
             background=self._background,
+            documents=Documents(service, [(path, route.allowed_methods()) for path, route in API_ROUTES]),
+            metrics=self._metrics,
             under_way=self._under_way,
         )
         handed: dict[str, Any] = {"service": service, "common": common}
@@ -100,9 +109,13 @@ class WebApplication(Application):
             [URLSpec(pattern, handler, handed) for pattern, handler in ROUTES],
             default_handler_class=NotFoundHandler,
             default_handler_args=handed,
-            log_function=_log_access,
+            log_function=self._answered,
             **xsrf_settings(service.config.public_url),
         )
+
+    def _answered(self, handler: RequestHandler) -> None:
+        self._metrics.count(handler)
+        _log_access(handler)
 
     @property
     def requests_under_way(self) -> int:
@@ -113,6 +126,11 @@ class WebApplication(Application):
         """Wait for the work in the background and end the threads. Close the connections first."""
         await self._background.join()
         self._readers.shutdown(wait=False)
+
+
+def label(pattern: str) -> str:
+    """A route's pattern as a metric's label: what is free as ``{}``."""
+    return re.sub(r"\([^()]*\)", "{}", pattern.removesuffix("/?")).replace("\\", "")
 
 
 def make_app(service: Service) -> WebApplication:

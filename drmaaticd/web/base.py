@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream, StreamClosedError
@@ -29,6 +29,10 @@ from drmaaticd.web.interface import Caller, Service
 from drmaaticd.web.paths import task_uuid
 from drmaaticd.web.query import Query
 from drmaaticd.web.transfer import Blocks, Stalled, taken
+
+if TYPE_CHECKING:
+    from drmaaticd.web.documents import Documents
+    from drmaaticd.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,8 @@ class Common:
     readers: Executor
     """Threads that read files and archives for downloads, and parse large forms."""
     background: Background
+    documents: Documents
+    metrics: Metrics
     under_way: set[RequestHandler]
     """The requests that are not answered yet."""
 
@@ -215,6 +221,11 @@ class Handler(RequestHandler):
         """The parameters of the query string."""
         return Query(self.request.query_arguments)
 
+    def authorization(self) -> str | None:
+        """What the request says about who asks, as the ``Authorization`` header says it."""
+        given = self.request.headers.get_list("Authorization")
+        return ",".join(given) if given else None
+
     async def caller(self, linked: str | None = None) -> Caller:
         """Who asks. Asked once a request, since it is counted.
 
@@ -222,15 +233,18 @@ class Handler(RequestHandler):
         Raises `NotAuthenticated`, `Forbidden` (a disabled account), `TooManyRequests`.
         """
         if self._caller is None:
-            authorizations = self.request.headers.get_list("Authorization")
-            authorization = ",".join(authorizations) if authorizations else None
-            caller = await self.service.authenticate(authorization, self.address)
-            if linked is not None and (link := self.query.text("link")) is not None:
-                caller = self.service.follow(caller, task_uuid(linked), link)
+            caller = await self.service.authenticate(self.authorization(), self.address)
+            if linked is not None:
+                caller = self.follow_link(caller, task_uuid(linked))
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller
         return self._caller
+
+    def follow_link(self, caller: Caller, uuid: str) -> Caller:
+        """The caller, with what a link in the query lets them read. Raises `NotAuthenticated`."""
+        link = self.query.text("link")
+        return caller if link is None else self.service.follow(caller, uuid, link)
 
     # -- the body ------------------------------------------------------------------------------
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from drmaaticd.errors import Unavailable
 from drmaaticd.web import addresses
+from drmaaticd.web.accept import prefers
 from drmaaticd.web.base import Handler
 
 
 class IndexHandler(Handler):
-    """``/``."""
+    """``/``: links for programs, the page for browsers."""
+
+    def set_default_headers(self) -> None:
+        """The answer depends on what the client would rather have."""
+        super().set_default_headers()
+        self.set_header("Vary", "Accept, Authorization, Origin")
 
     async def get(self) -> None:
-        """Write what this service is."""
+        """Write what this service is, or send a browser on, which has no token to show."""
+        accept = self.request.headers.get("Accept")
+        if "Authorization" not in self.request.headers and prefers(accept, "text/html", "application/json"):
+            self.set_status(303)
+            self.set_header("Location", f"{self.service.config.public_url}/ui/")
+            return
         self.write_json(self.service.index(await self.caller()))
 
 

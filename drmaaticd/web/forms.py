@@ -82,7 +82,7 @@ class _Repeated(Exception):
 
 
 def parse_json(body: bytes) -> Pairs:
-    """The fields of a JSON object: strings, numbers, booleans, null (left out), and lists of them.
+    """The fields of a JSON object: strings, numbers, booleans, null (left out), and lists of the first three.
 
     Numbers keep their text. Raises `InvalidInput` for anything else, a repeated name too, and
     `TooLarge` for too many values.
@@ -114,6 +114,7 @@ def _check_shape(document: Any) -> None:
         FieldError(name, "must be a string, a number, true or false, or a list of these")
         for name, value in document.items()
         if any(isinstance(member, dict | list) for member in _members(value))
+        or (isinstance(value, list) and None in value)
     ]
     if errors:
         raise InvalidInput("The form is broken.", errors=errors)

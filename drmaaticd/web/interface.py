@@ -6,8 +6,10 @@ the daemon. The service satisfies them by shape; the tests' double does too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+from drmaaticd.openapi.document import Site
 
 JSON = dict[str, Any]
 
@@ -43,7 +45,28 @@ class Caller(Protocol):
     """Who asks. Handlers only hand it on."""
 
     @property
+    def user(self) -> str | None: ...
+    @property
     def is_admin(self) -> bool: ...
+
+
+class Figures(Protocol):
+    """What is so at this moment, for monitoring."""
+
+    @property
+    def tasks(self) -> Mapping[str, int]:
+        """How many tasks are in each state."""
+
+    @property
+    def scripts(self) -> int: ...
+    @property
+    def script_findings(self) -> int: ...
+    @property
+    def uploads(self) -> int: ...
+    @property
+    def drm_works(self) -> bool: ...
+    @property
+    def store_works(self) -> bool: ...
 
 
 class Draft(Protocol):
@@ -171,9 +194,15 @@ class Service(Protocol):
     def check_open(self, caller: Any) -> None:
         """Raise `NotAuthenticated` for an anonymous caller where these are not let in."""
 
+    @property
+    def site(self) -> Site: ...
+    def offer(self, caller: Any) -> tuple[int, list[JSON]]:
+        """The version of the scripts, and those that the caller may run; never raises."""
+
     def index(self, caller: Any) -> JSON: ...
     def health(self) -> JSON: ...
     def ready(self) -> tuple[bool, str]: ...
+    def figures(self) -> Figures: ...
     def scripts(
         self,
         caller: Any,

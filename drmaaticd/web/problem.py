@@ -12,8 +12,11 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from drmaaticd.errors import DrmaaticdError
+from drmaaticd.errors import DrmaaticdError, InvalidInput, MethodNotAllowed, NotFound
 from drmaaticd.web import jsontext
+
+#: The titles of Tornado's own errors, which are those of ours.
+_TITLES = {error.status: error.title for error in (InvalidInput, NotFound, MethodNotAllowed)}
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -61,6 +64,8 @@ def _members(status: int, title: str) -> dict[str, Any]:
 
 
 def _phrase(status: int) -> str:
+    if status in _TITLES:
+        return _TITLES[status]
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:

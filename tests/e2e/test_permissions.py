@@ -57,6 +57,9 @@ ROWS: dict[tuple[str, str], str | dict[str, str]] = {
     ("GET", r"/"): OPEN,
     ("GET", r"/health/?"): OPEN,
     ("GET", r"/ready/?"): OPEN,
+    ("GET", r"/metrics/?"): "401 403 403 403 200 403 401",
+    ("GET", r"/openapi\.json/?"): OPEN,
+    ("GET", r"/docs/?"): OPEN,
     ("DELETE", r"/token/?"): SIGNED_IN,
     # The bearer here is a provider's, and none of these is: 401 before anything is asked.
     ("GET", r"/token/([^/]+)/?"): "401 400 400 400 400 400 400",
@@ -76,10 +79,9 @@ ROWS: dict[tuple[str, str], str | dict[str, str]] = {
     # Nothing of the anonymous to watch: 204.
     ("GET", r"/task/events/?"): "204 200 200 200 200 403 401",
     ("GET", r"/task/([^/]+)/events/?"): task_row(),
-    # No link to what nobody owns: its UUID, which is in the link, opens all of it.
     ("POST", r"/task/([^/]+)/link/?"): {
         "owned": "403 201 403 403 201 403 401",
-        "unowned": "409 409 409 409 409 403 401",
+        "unowned": "201 201 201 201 201 403 401",
         "visible": "403 201 403 403 201 403 401",
     },
     ("PUT", ACTIONS): ENDED,
@@ -94,7 +96,7 @@ ROWS: dict[tuple[str, str], str | dict[str, str]] = {
 }
 
 #: What is open also where there are no anonymous callers.
-OPEN_TO_ALL = {("GET", r"/health/?")}
+OPEN_TO_ALL = {("GET", r"/health/?"), ("GET", r"/openapi\.json/?"), ("GET", r"/docs/?")}
 
 
 def routes() -> list[tuple[str, str]]:
@@ -140,7 +142,7 @@ class Place:
         path = pattern.replace("/task/([^/]+)", f"/task/{uuid}").replace("/script/([^/]+)", "/script/special")
         path = path.replace("(stop|hold|release|suspend|resume)", action)
         path = path.replace("(.+)", f"{uuid[:8]}_out.txt").replace("/token/([^/]+)", "/token/somebody")
-        path = path.removesuffix("/?")
+        path = path.removesuffix("/?").replace("\\.", ".")
         assert re.fullmatch(pattern, path)
         data = {"task_name": "special"} if method == "POST" else None
         return self.ask(caller, method, path, data=data).status_code

@@ -51,6 +51,8 @@ class Drm:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     troubles: dict[str, list[Exception]] = field(default_factory=dict)
     """Call → what its next calls raise."""
+    asked: list[str] = field(default_factory=list)
+    """The jobs that the waker asked about."""
     down: bool = False
     active: bool = False
     next_id: int = 1

@@ -438,7 +438,7 @@ def test_serve_with_a_broken_configuration(place: Path) -> None:
 
 
 def test_the_sample_configuration_is_what_the_code_says() -> None:
-    """`make sample` writes it anew."""
+    """`make docs` writes it anew."""
     file = ROOT / "etc" / "drmaaticd.toml"
     assert file.read_text() == config.sample(
         state_dir="../var/state", tasks_dir="../var/tasks", scripts_dir="../scripts.d"

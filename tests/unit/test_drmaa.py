@@ -48,6 +48,7 @@ def _grid_engine_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @asynccontextmanager
 async def engine(drm: Drm, tmp_path: Path, **more: Any) -> AsyncIterator[DrmaaEngine]:
+    more.setdefault("question", lambda _: drm.asked.append)
     made = DrmaaEngine(tmp_path, load=lambda *_: DrmaaModule(drm), **more)
     await made.start()
     try:
@@ -414,7 +415,7 @@ async def test_a_daemon_that_stops_does_not_wait_for_a_stuck_call(
     monkeypatch.setattr("drmaaticd.drm.drmaa.CLOSE_TIMEOUT", 0.05)
     drm = Drm()
     release = threading.Event()
-    drmaa = DrmaaEngine(tmp_path, load=lambda *_: DrmaaModule(drm))
+    drmaa = DrmaaEngine(tmp_path, load=lambda *_: DrmaaModule(drm), question=lambda _: drm.asked.append)
     await drmaa.start()
     stuck = asyncio.create_task(drmaa._runner.run(release.wait))
     await until(lambda: drmaa._runner.busy() is not None)

@@ -52,6 +52,8 @@ def test_too_many_ids_are_an_error() -> None:
         ("1970-01-01T01:00:01+01:00", 1000),
         ("1970-01-01T01:00:01 01:00", 1000),  # the plus of a query string that was not encoded
         ("1970-01-01T00:00:01.250", 1250),
+        ("1970-01-01t00:00:01z", 1000),
+        ("1970-01-01T00:00:60.5Z", 59_500),  # a leap second
     ],
 )
 def test_updated_since(text: str, expected: int) -> None:

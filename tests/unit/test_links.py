@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drmaaticd.callers import Caller
-from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated
+from drmaaticd.errors import Forbidden, InvalidInput, NotAuthenticated
 from drmaaticd.states import State
 from drmaaticd.tasks import Task
 from drmaaticd.view import view
@@ -110,10 +110,14 @@ async def test_the_lifetime_is_bounded(tmp_path: Path) -> None:
         assert "100 seconds" in wrong.value.errors[0].detail
 
 
-async def test_what_nobody_owns_has_no_link(tmp_path: Path) -> None:
+async def test_a_link_to_what_nobody_owns_ends_when_it_gets_an_owner(tmp_path: Path) -> None:
     async with office(tmp_path) as place:
-        with pytest.raises(Conflict):
-            place.accounts.links.make(replace(TASK, owner=None), None)
+        unowned = replace(TASK, owner=None)
+        text, _ = place.accounts.links.make(unowned, 60)
+        caller = place.accounts.links.follow(NOBODY, unowned, text)
+        assert place.accounts.links.holds(caller)
+        with pytest.raises(NotAuthenticated):
+            place.accounts.links.follow(NOBODY, TASK, text)
 
 
 async def test_a_link_tells_nothing_of_other_tasks(tmp_path: Path) -> None:

@@ -491,6 +491,26 @@ async def test_a_refused_hold_is_forgotten_and_told(house: Callable[..., Any]) -
         assert h.engine.jobs[job_id].report.state is JobState.QUEUED
 
 
+def test_a_second_wish_does_not_wait_for_the_effect_of_the_first(
+    house: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drmaaticd.controls.LOOKS", (0.0, 3600.0))
+
+    @over
+    async def test(house: Callable[..., Any]) -> None:
+        async with house() as h:
+            uuid = await h.add()
+            job_id = await h.submitted(uuid)
+            h.store.update(uuid, lambda task: task.changed(state=State.USER_ON_HOLD, wanted="hold"))
+            h.controls.request(uuid)  # its state is that already, so that nothing changes
+            await until(lambda: not h.get(uuid).wanted, "the hold")
+            h.store.update(uuid, lambda task: task.changed(stop=True))
+            h.controls.request(uuid)
+            await until(lambda: job_id not in h.engine.jobs, "the stopped job to be reaped")
+
+    test(house)
+
+
 # -- arrays and dependencies
 
 

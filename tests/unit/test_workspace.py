@@ -535,6 +535,23 @@ def test_an_identical_script_is_not_written_again(workspace: Workspace) -> None:
     assert workspace.store_script(b"x", "tool").stat().st_ino == inode
 
 
+def test_a_copy_that_is_as_it_was_is_not_read_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.store_script(b"right", "tool")
+    assert workspace.store_script(b"right", "tool") == path
+    with monkeypatch.context() as patched:
+        patched.setattr("drmaaticd.workspace._holds", None)
+        assert workspace.store_script(b"right", "tool") == path
+    os.utime(path)
+    path.chmod(0o700)
+    path.write_bytes(b"wrong")
+    path.chmod(0o555)
+    assert workspace.store_script(b"right", "tool").read_bytes() == b"right"
+    path.unlink()
+    assert workspace.store_script(b"right", "tool").read_bytes() == b"right"
+
+
 @pytest.mark.parametrize("damage", ["content", "length", "mode", "link", "fifo"])
 def test_a_damaged_copy_is_replaced(workspace: Workspace, tmp_path: Path, damage: str) -> None:
     path = workspace.store_script(b"right", "tool")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from drmaaticd.about import Figures
 from drmaaticd.errors import (
     Conflict,
     DrmaaticdError,
@@ -20,6 +21,7 @@ from drmaaticd.errors import (
     NotFound,
     StorageFull,
 )
+from drmaaticd.openapi.document import Site
 
 TOKEN = "Bearer good"
 ADMIN = "Bearer admin"
@@ -193,6 +195,7 @@ class FakeService:
     def __init__(self) -> None:
         self.config = FakeConfig()
         self.all_scripts = [{"name": f"script-{number}"} for number in range(25)]
+        self.version = 1
         self.all_tasks: list[dict[str, Any]] = [{"uuid": TASK, "task_name": "fasta-stats"}]
         self.contents: dict[bytes, bytes] = {b"log.txt": b"0123456789", b"empty": b""}
         self.opened: list[FakeOpened] = []
@@ -251,6 +254,17 @@ class FakeService:
         if self.bug is not None:
             raise self.bug
         return {"name": "drmaaticd"}
+
+    @property
+    def site(self) -> Site:
+        return Site(url=self.config.public_url, anonymous=self.anonymous)
+
+    def offer(self, caller: FakeCaller) -> tuple[int, list[dict[str, Any]]]:
+        whole: dict[str, Any] = {"description": "", "required_tokens": 1, "param": []}
+        return self.version, [whole | script for script in self.all_scripts]
+
+    def figures(self) -> Figures:
+        return Figures({"running": 2}, len(self.all_scripts), 1, 3, not self.fault, True)
 
     def health(self) -> dict[str, Any]:
         return {"status": "ok"}

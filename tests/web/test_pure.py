@@ -164,6 +164,13 @@ def test_json_forms(document: dict[str, object]) -> None:
     assert parse_json(json.dumps(document).encode()) == expected
 
 
+@pytest.mark.parametrize("body", [b'{"a": [null]}', b'{"a": ["x", null]}', b'{"a": [[]]}', b'{"a": {}}'])
+def test_members_that_are_no_values(body: bytes) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_json(body)
+    assert [error.name for error in caught.value.errors] == ["a"]
+
+
 @given(st.lists(st.tuples(SCALARS.filter(bool), SCALARS)))
 def test_urlencoded_forms(pairs: list[tuple[str, str]]) -> None:
     body = "&".join(

@@ -24,7 +24,7 @@ def path_of(pattern: str) -> str:
     """An address that the pattern matches, and that there is."""
     path = pattern.replace("/task/([^/]+)", f"/task/{TASK}").replace("/script/([^/]+)", "/script/script-1")
     path = path.replace("(stop|hold|release|suspend|resume)", "stop").replace("(.+)", "log.txt")
-    path = path.replace("/token/([^/]+)", "/token/0000-0002-1825-0097").removesuffix("/?")
+    path = path.replace("/token/([^/]+)", "/token/0000-0002-1825-0097").removesuffix("/?").replace("\\.", ".")
     assert re.fullmatch(pattern, path)
     return path
 
@@ -39,7 +39,8 @@ NO_HEAD = ("/token/0000-0002-1825-0097", "/task/events", f"/task/{TASK}/events")
 def check_headers(headers: dict[str, str], path: str) -> None:
     secret = path.startswith("/token") or path.endswith("/link")
     assert headers["cache-control"] == ("no-store" if secret else "private, no-cache")
-    assert headers["vary"] == "Authorization, Origin"
+    vary = "Authorization, Origin"
+    assert headers["vary"] == (f"Accept, {vary}" if path == "/" else vary)
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-request-id"] == "walk"
@@ -68,6 +69,7 @@ def check_answer(answer: Answer, path: str, method: str, bad_token: bool) -> Non
     assert not 300 <= answer.status < 400
     check_headers(answer.headers, path)
     if answer.status == 405:
+        assert method == "HEAD" or answer.json()["title"] == "Method not allowed"
         allowed = answer.headers["allow"].split(", ")
         assert method not in allowed
         assert "OPTIONS" in allowed

@@ -255,6 +255,10 @@ export class Log {
     const { response, bytes, start, total } = got;
     if (response.status === 429 || response.status === 503) return 1000 * Number(response.headers.get("Retry-After") ?? 2);
     if (response.status === 404) return 0;
+    if (response.status === 401 || response.status === 403) {
+      this.note.textContent = "You may not read this output.";
+      return 10000;
+    }
     if (response.status === 416) {
       this.size = total;
       if (asked !== null && total < asked) this.reset(); // it was begun anew

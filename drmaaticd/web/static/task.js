@@ -75,9 +75,10 @@ async function refresh() {
     const query = index ? `&index=${encodeURIComponent(index)}` : "";
     const response = await fetch(`${ui("task", uuid)}?part=live${query}`, { signal: AbortSignal.timeout(20000) });
     connection("page", false);
-    if (response.redirected) complain("Your session has ended. Load the page again to sign in.");
+    if (response.redirected || response.status === 403) complain("You may not see this task any more: your session or the link has ended. Load the page again.");
     else if (response.status === 404) gone();
-    else if (response.ok) {
+    else if (!response.ok) setTimeout(refresh, 1000 * Number(response.headers.get("Retry-After") ?? 3));
+    else {
       const before = state().state;
       swap(await response.text());
       if (state().state !== before) changed();
@@ -139,14 +140,14 @@ let stream = null;
 let polling = 0;
 let reopen = 1000;
 
+/** Open the stream. A tab that is not looked at has none: browsers open few connections to one host. */
 function listen() {
   stream?.close();
-  if (over()) return;
+  if (over() || document.hidden) return;
   stream = new EventSource(api("task", uuid, "events"));
   stream.onopen = () => {
     connection("events", false);
-    clearInterval(polling);
-    polling = 0;
+    poll(0);
     reopen = 1000;
   };
   stream.onmessage = (event) => {
@@ -158,11 +159,30 @@ function listen() {
   stream.onerror = () => {
     if (over()) { stream.close(); return; }
     if (stream.readyState !== EventSource.CLOSED) { connection("events", true); return; }
-    polling ||= setInterval(refresh, 3000); // there is no stream to be had: look now and then
+    poll(3000); // there is no stream to be had: look now and then
     refresh();
     setTimeout(listen, reopen);
     reopen = Math.min(reopen * 2, 60000);
   };
+}
+
+function poll(milliseconds) {
+  clearInterval(polling);
+  polling = milliseconds && setInterval(() => { if (!over()) refresh(); }, milliseconds);
+}
+
+function seen() {
+  if (over()) return;
+  if (document.hidden) {
+    stream?.close();
+    connection("events", false);
+    poll(5000);
+    return;
+  }
+  poll(0);
+  listen();
+  refresh();
+  logs[current].look();
 }
 
 /* Output */
@@ -390,7 +410,7 @@ face();
 tick();
 setInterval(tick, 1000);
 setInterval(() => { if (!document.hidden && !over() && !away.size) refresh(); }, 10000);
-document.addEventListener("visibilitychange", () => { if (!document.hidden && !over()) { refresh(); logs[current].look(); } });
+document.addEventListener("visibilitychange", seen);
 window.addEventListener("online", () => { if (!over()) { listen(); refresh(); } });
 if (byId("map")) import("./array.js").then((module) => module.start(byId("map"), setIndex));
 listen();

@@ -17,7 +17,6 @@ from tornado.web import HTTPError
 from drmaaticd.errors import Forbidden, NotAuthenticated
 from drmaaticd.web.base import Handler
 from drmaaticd.web.interface import Caller
-from drmaaticd.web.paths import task_uuid
 
 #: The cookie's value is one of these, a dot, and the token.
 COOKIE = "drmaaticd_session"
@@ -78,24 +77,20 @@ class Session(Handler):
             self.clear_header(name)
         self.set_header("Vary", "Cookie")
 
-    async def caller(self, linked: str | None = None) -> Caller:
-        """Who asks, by the cookies. Raises as `Handler.caller` does, and `Forbidden` for a forgery.
+    def authorization(self) -> str | None:
+        """The session's token. Raises `Forbidden` for a request that somebody else's page has sent."""
+        if self.request.method not in _SAFE:
+            self.check_same_origin()
+        _, token = self.cookie_token
+        return f"Bearer {token}" if token else None
 
-        `linked` is the UUID of the task that is read, where a link to it may have brought a cookie.
-        """
-        if self._caller is None:
-            if self.request.method not in _SAFE:
-                self.check_same_origin()
-            _, token = self.cookie_token
-            caller = await self.service.authenticate(f"Bearer {token}" if token else None, self.address)
-            morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
-            if linked is not None and morsel is not None:
-                with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
-                    caller = self.service.follow(caller, task_uuid(linked), morsel.value)
-            if not self.open_to_all:
-                self.service.check_open(caller)
-            self._caller = caller
-        return self._caller
+    def follow_link(self, caller: Caller, uuid: str) -> Caller:
+        """The caller, with what the cookie of a link lets them read while it lasts."""
+        morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
+        if morsel is not None:
+            with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
+                return self.service.follow(caller, uuid, morsel.value)
+        return caller
 
     def check_same_origin(self) -> None:
         """Raise `Forbidden` unless the request was sent by one of our own pages."""
