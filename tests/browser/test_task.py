@@ -116,6 +116,39 @@ def test_without_a_stream_the_page_looks_now_and_then(service: Daemon, page: Pag
     expect(state(page)).to_have_text("Done")
 
 
+def test_a_tab_in_the_background_keeps_no_stream(service: Daemon, page: Page) -> None:
+    """Browsers open six connections to a host: as many such tabs would stop all others."""
+    uuid = submit(service, "steered")
+    wait_for(service, uuid, "running")
+    hide = """on => { Object.defineProperty(document, "hidden", {value: on, configurable: true});
+                      document.dispatchEvent(new Event("visibilitychange")); }"""
+    events = re.compile(f"{uuid}/events$")
+    visit(page, service, uuid)
+    with page.expect_event("requestfailed", lambda request: bool(events.search(request.url))):
+        page.evaluate(hide, True)
+    with page.expect_request(events):
+        page.evaluate(hide, False)
+    page.evaluate(hide, True)
+    finish(service, uuid)
+    expect(state(page)).to_have_text("Done")
+
+
+def test_a_session_that_ends_is_said(tmp_path: Path, profile: Any) -> None:
+    with daemon(tmp_path, scripts=SCRIPTS) as service:
+        token = issue(service, "portal")
+        context = profile()
+        sign_in(context, service, token)
+        page = context.new_page()
+        uuid = submit(service, "steered", token=token)
+        wait_for(service, uuid, "running", token=token)
+        visit(page, service, uuid)
+        expect(state(page)).to_have_text("Running")
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert requests.delete(f"{service.url}/token", headers=bearer, timeout=20).status_code == 204
+        finish(service, uuid)
+        expect(page.get_by_role("alert")).to_contain_text("You may not see this task any more")
+
+
 def test_stop_asks_once_and_every_tab_shows_it(service: Daemon, page: Page, profile: Any) -> None:
     uuid = submit(service, "steered")
     wait_for(service, uuid, "running")
@@ -333,13 +366,20 @@ def test_taking_ownership_and_sharing(service: Daemon, profile: Any) -> None:
     expect(field).to_have_value(re.compile(rf"/ui/task/{uuid}\?link="))
     check_looks(page)
     link = field.input_value()
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=service.url)
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == link
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
 
     stranger = profile().new_page()
     stranger.goto(f"{service.url}/ui/task/{uuid}")
     expect(stranger.locator("main")).to_contain_text("belongs to somebody else")
+    members = f"{service.url}/ui/task/{uuid}/members"
+    assert stranger.request.get(members).status == 403
     stranger.goto(link)
     assert urlsplit(stranger.url).query == ""
+    assert stranger.request.get(members).status == 200
     expect(stranger.locator("main")).to_contain_text("shared this task with you")
     expect(stranger.get_by_role("tabpanel")).to_contain_text("begun")
     expect(stranger.locator("#live-actions").get_by_role("button")).to_have_text("Tell me when it ends")
