@@ -102,6 +102,20 @@ def test_a_large_log_shows_its_end_and_leads_back(service: Daemon, page: Page, r
     expect(shown(page)).to_contain_text("the newest")
 
 
+def test_a_log_that_has_grown_since_the_last_visit(service: Daemon, page: Page, running: str) -> None:
+    """The browser has parts of it in its cache, and must not fetch the rest for their sake."""
+    write(service, running, b"early\n" * 10_000)
+    visit(page, service, running)
+    expect(shown(page)).to_contain_text("early")
+    write(service, running, b"middle\n" * 1_000_000)
+    write(service, running, b"late\n")
+    fetched: list[int] = []
+    page.on("response", lambda answer: fetched.append(int(answer.headers.get("content-length", 0))))
+    visit(page, service, running)
+    expect(shown(page)).to_contain_text("late")
+    assert max(fetched) < 100_000
+
+
 def test_much_that_comes_is_let_go_at_the_top(service: Daemon, page: Page, running: str) -> None:
     visit(page, service, running)
     expect(shown(page)).to_contain_text("begun")

@@ -29,7 +29,7 @@ function shownName(path) {
 }
 
 async function part(address, from, to) {
-  const response = await fetch(address, { headers: { Range: `bytes=${from}-${to - 1}` }, signal: AbortSignal.timeout(60000) });
+  const response = await fetch(address, { headers: { Range: `bytes=${from}-${to - 1}` }, cache: "no-store", signal: AbortSignal.timeout(60000) });
   const total = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
   if (response.status === 416) return { bytes: new Uint8Array(), total: Number(total ?? 0), kind: "" };
   if (!response.ok) throw new Error(response.status === 404 ? "The file is not there any more." : `The service answered ${response.status}.`);

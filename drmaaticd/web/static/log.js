@@ -216,7 +216,8 @@ export class Log {
   /* Reading */
 
   async fetch(range) {
-    const response = await fetch(this.address, { headers: { Range: `bytes=${range}` }, signal: AbortSignal.timeout(30000) });
+    // Past the browser's cache: that would ask with If-Range, and be sent the whole of a file that has grown.
+    const response = await fetch(this.address, { headers: { Range: `bytes=${range}` }, cache: "no-store", signal: AbortSignal.timeout(30000) });
     const bytes = response.ok ? new Uint8Array(await response.arrayBuffer()) : null;
     const [, start, total] = /^bytes (?:(\d+)-\d+|\*)\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "") ?? [];
     return { response, bytes, start: Number(start ?? 0), total: total === undefined ? bytes?.length : Number(total) };

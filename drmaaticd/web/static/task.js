@@ -278,7 +278,7 @@ function output() {
 /** How much there is in the log that is not shown. */
 async function glance(key, label) {
   if (over() || document.hidden || away.size) return;
-  const response = await fetch(logs[key].address, { method: "HEAD" }).catch(() => null);
+  const response = await fetch(logs[key].address, { method: "HEAD", cache: "no-store" }).catch(() => null);
   if (response?.ok) label(key, Number(response.headers.get("Content-Length")));
 }
 
