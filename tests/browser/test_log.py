@@ -220,4 +220,5 @@ def test_an_empty_output_is_said(service: Daemon, page: Page) -> None:
     wait_for(service, uuid, "done")
     visit(page, service, uuid)
     page.get_by_role("tab", name="Standard error").click()
-    expect(page.get_by_role("tabpanel")).to_contain_text("Nothing was written.")
+    expect(page.get_by_role("tabpanel").get_by_text("Nothing was written.")).to_be_visible()
+    expect(page.get_by_role("region", name="Standard error")).to_have_count(0)

@@ -5,7 +5,7 @@ import { make, size } from "./page.js";
 const FIRST = 16 * 1024; // bytes of the end that are shown at first
 const BLOCK = 64 * 1024; // bytes that "earlier" brings
 const MOST_BLOCKS = 8;
-const MOST_SPANS = 600; // coloured pieces in the page; more are shown without colour
+const MOST_SPANS = 350; // coloured pieces in the page; more are shown without colour
 const GAP = 512 * 1024; // a follower that is further behind goes on at the end
 const EVERY = 500; // milliseconds between two looks
 const HIDDEN = 4000;
@@ -268,6 +268,11 @@ export class Log {
     }
     if (!response.ok) throw new Error(`Status ${response.status}`);
     this.size = total;
+    if (!bytes.length) {
+      this.end = start;
+      this.draw();
+      return 0;
+    }
     if (asked !== null && total - asked > GAP && this.following) {
       this.reset();
       return 1;

@@ -153,7 +153,9 @@ class TaskPage(PageHandler):
             output = re.compile(rf"{task['uuid'][:8]}_(out|err)\.\d+\.txt")
             entries = [entry for entry in entries if not output.fullmatch(entry["path"])]
         else:
-            notes |= {task["stdout"]: "standard output", task["stderr"]: "standard error"}
+            notes |= _output_notes(task["uuid"], "")
+        for other in (task.get("parent_task", ""), *task["descendants"]):
+            notes |= _output_notes(other, f" of the task {other[:8]}") if other else {}
         files = [_file(entry, notes) for entry in entries]
         files.sort(key=lambda file: bool(file.note))  # what the job made comes first
         return files[:MOST_FILES], max(0, len(files) - MOST_FILES), any_files
@@ -209,6 +211,12 @@ def _file(entry: Mapping[str, Any], notes: Mapping[str, str]) -> File:
         modified=entry["modified"],
         note=notes.get(shown, ""),
     )
+
+
+def _output_notes(uuid: str, whose: str) -> dict[str, str]:
+    """What is said of the output files of a task that shares this folder."""
+    titles = {"out": "standard output", "err": "standard error"}
+    return {f"{uuid[:8]}_{key}.txt": title + whose for key, title in titles.items()}
 
 
 def _shown(param: Mapping[str, Any], files_name: Mapping[str, str]) -> dict[str, Any]:
