@@ -27,6 +27,7 @@ GIB = 1024**3
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with daemon(tmp_path_factory.mktemp("files"), start=False, drm={"slots": 40}) as made:
         made.inline("plain", "echo done")
+        made.inline("open", "echo for all > result.txt", "is_output_visible = true")
         made.inline("scripted", "echo done", "html_scripts = true")
         made.start()
         yield made
@@ -241,6 +242,21 @@ def test_many_files_are_not_all_listed(service: Daemon, page: Page) -> None:
     visit(page, service, uuid)
     expect(page.locator("#files tbody tr")).to_have_count(500)
     expect(page.locator("#live-files")).to_contain_text("And 702 more")
+
+
+def test_output_that_all_may_read(service: Daemon, page: Page) -> None:
+    token = issue(service, "portal")
+    uuid = ended(service, {}, "open", token)
+    page.goto(f"{service.url}/ui/task/{uuid}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Files of the task {uuid[:8]}")
+    check_looks(page)
+    expect(look(page, "result.txt")).to_contain_text("for all")
+    page.keyboard.press("Escape")
+    with page.expect_download():
+        page.get_by_role("link", name="Download all zip").click()
+    hidden = ended(service, {}, "plain", token)
+    page.goto(f"{service.url}/ui/task/{hidden}")
+    expect(page.locator("main")).to_contain_text("This task belongs to somebody else.")
 
 
 # -- a job's HTML

@@ -29,6 +29,7 @@ function connection(source, lost) {
     lostTimer ||= setTimeout(() => {
       linkState.textContent = "Connection lost. Trying again…";
       linkState.hidden = false;
+      say(linkState.textContent);
     }, 700);
     return;
   }
@@ -347,8 +348,12 @@ function dress() {
 
 function notice() {
   if (!wanted) return;
-  const shownNotice = new Notification(`${task.dataset.name}: ${state().said}`, { tag: uuid, body: `Task ${uuid.slice(0, 8)} has ended.` });
-  shownNotice.onclick = () => { window.focus(); shownNotice.close(); };
+  try {
+    const shownNotice = new Notification(`${task.dataset.name}: ${state().said}`, { tag: uuid, body: `Task ${uuid.slice(0, 8)} has ended.` });
+    shownNotice.onclick = () => { window.focus(); shownNotice.close(); };
+  } catch { // browsers of telephones let only service workers do this
+    complain("The task has ended. This browser shows no notices.");
+  }
 }
 
 /* A link for others */
@@ -413,4 +418,6 @@ setInterval(() => { if (!document.hidden && !over() && !away.size) refresh(); },
 document.addEventListener("visibilitychange", seen);
 window.addEventListener("online", () => { if (!over()) { listen(); refresh(); } });
 if (byId("map")) import("./array.js").then((module) => module.start(byId("map"), setIndex));
-listen();
+window.addEventListener("pageshow", (event) => { if (event.persisted) seen(); });
+if (document.hidden) seen();
+else listen();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookies import SimpleCookie
@@ -72,7 +72,11 @@ class TaskPage(PageHandler):
             await self._follow(uuid, link)
             return
         caller = await self.caller(uuid)
-        task = self.service.task(caller, uuid)
+        try:
+            task = self.service.task(caller, uuid)
+        except Forbidden as refusal:
+            await self._write_visible(caller, uuid, refusal)
+            return
         extra = self.service.particulars.task(caller, uuid)
         index = self._index(task)
         live = self.query.text("part") == "live"
@@ -97,9 +101,29 @@ class TaskPage(PageHandler):
             any_files=any_files,
             params=[_shown(param, task["files_name"]) for param in task["params"]],
             related=self._related(caller, task),
-            others=self._others(caller, task),
-            file_link=lambda path: f"{self.root}/ui/api/task/{uuid}/file/{path}",
-            download=lambda kind: self.link("api", "task", uuid, "download", format=kind),
+            others=[] if live else self._others(caller, task),
+            **self._links(uuid),
+        )
+
+    def _links(self, uuid: str) -> dict[str, Callable[[str], str]]:
+        """How templates address a file, by its percent-encoded path, and an archive, by its kind."""
+        return {
+            "file_link": lambda path: f"{self.root}/ui/api/task/{uuid}/file/{path}",
+            "download": lambda kind: self.link("api", "task", uuid, "download", format=kind),
+        }
+
+    async def _write_visible(self, caller: Caller, uuid: str, refusal: Forbidden) -> None:
+        """Write the files of somebody else's task whose output all may read; else raise the refusal."""
+        try:
+            entries = await self.service.files(caller, uuid, details=True)
+        except Forbidden:
+            raise refusal from None
+        self.write_page(
+            "task_visible.html",
+            title=f"Files of the task {uuid[:8]}",
+            files=[_file(entry, {}) for entry in entries[:MOST_FILES]],
+            more_files=max(0, len(entries) - MOST_FILES),
+            **self._links(uuid),
         )
 
     async def _follow(self, uuid: str, link: str) -> None:
