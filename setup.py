@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 SHARED = (
     ("etc/drmaaticd.toml", "share/drmaaticd.toml"),
     ("systemd/drmaaticd.service", "share/drmaaticd.service"),
+    ("systemd/run-as.conf", "share/run-as.conf"),
     ("scripts.d", "share/scripts.d"),
 )
 

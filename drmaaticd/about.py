@@ -20,6 +20,7 @@ class Figures:
     scripts: int
     script_findings: int
     uploads: int
+    streams: int
     drm_works: bool
     store_works: bool
 

@@ -20,7 +20,7 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
-from drmaaticd import logs
+from drmaaticd import logs, runas
 from drmaaticd.admin import AdminSocket
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.auth.keys import KeyRing
@@ -137,7 +137,11 @@ class Daemon:
         changes = Changes()
         store.on_change = changes.publish
         store.on_failure = self._store_failed
-        workspace = Workspace(config.paths.tasks_dir)
+        jobs = runas.account(config)
+        if jobs is not None:
+            self._cleanup(jobs.close)
+            await files.run(runas.prepare, config, jobs)
+        workspace = Workspace(config.paths.tasks_dir, jobs=jobs)
         await files.run(workspace.prepare, lambda uuid: store.get(uuid) is not None)
         self._catalogue = Catalogue(config.paths.scripts_dir, config.groups)
         self._files = files
@@ -147,7 +151,7 @@ class Daemon:
         for sock in sockets:
             self._cleanup(sock.close)
         config = config.listening_on(sockets[0].getsockname()[1])
-        self._engine = engine = make_engine(config)
+        self._engine = engine = make_engine(config, account=jobs)
         self._sync = sync = Sync(store=store, engine=engine, workspace=workspace, files=files, config=config)
         engine.listener = sync.note
         self._submitter = submitter = Submitter(
@@ -245,8 +249,11 @@ class Daemon:
     def _warn(self) -> None:
         for finding in self.config.warnings():
             log.warning("%s", finding)
-        if os.geteuid() == 0:
-            log.warning("the daemon runs as root, and so does every job; an account of its own is better")
+        if text := runas.as_root(self.config):
+            log.warning("%s", text)
+        text, warn = runas.trust(self.config)
+        if text:
+            log.log(logging.WARNING if warn else logging.INFO, "%s", text)
 
     def _announce(self, sockets: list[socket.socket]) -> None:
         host, port = sockets[0].getsockname()[:2]

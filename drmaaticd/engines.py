@@ -6,27 +6,27 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from drmaaticd import runas
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine
 from drmaaticd.drm.dialects import Dialect
+from drmaaticd.drm.otheraccount import OtherAccount
 from drmaaticd.errors import ConfigurationError, Finding
 from drmaaticd.script import Script
 
 
-def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
+def make_engine(config: Config, state_dir: Path | None = None, account: OtherAccount | None = None) -> Engine:
     """The engine that the configuration names, not started yet. Raises `ConfigurationError`.
 
-    `state_dir` is where it keeps what it must remember, instead of the daemon's own state folder.
+    `state_dir` is where it keeps what it must remember, instead of the daemon's own state folder;
+    `account` is whom its jobs run under, where that is not the daemon's own (`runas.account`).
     """
     drm = config.drm
     state_dir = config.paths.state_dir if state_dir is None else state_dir
-    if drm.run_as:
-        # Ignoring it would run jobs under an account that the administrator did not mean.
-        raise _unsupported(config, "run_as", "jobs run under the daemon's own account in this version")
     if drm.backend == "local":
         from drmaaticd.drm.local import LocalEngine
 
-        return LocalEngine(state_dir, drm.slots)
+        return LocalEngine(state_dir, drm.slots, account=account)
     if drm.backend == "drmaa":
         from drmaaticd.drm.drmaa import DrmaaEngine
 
@@ -38,14 +38,18 @@ def make_engine(config: Config, state_dir: Path | None = None) -> Engine:
             config_file=_file(config),
         )
     from drmaaticd.drm.slurm import SlurmEngine
+    from drmaaticd.drm.slurmcommands import Commands
 
-    return SlurmEngine(native=native_settings(config), config_file=_file(config))
+    commands = Commands(account=account)
+    return SlurmEngine(native=native_settings(config), config_file=_file(config), commands=commands)
 
 
 def findings(config: Config) -> list[Finding]:
     """What is wrong with the backend, as far as that is known without asking the DRM."""
     try:
         make_engine(config)
+        if config.drm.run_as is not None:
+            return runas.findings(config)
         return _dialect(config)[1] if config.drm.backend == "drmaa" else []
     except ConfigurationError as error:
         return list(error.findings)
@@ -69,13 +73,16 @@ def script_findings(config: Config, scripts: Iterable[Script]) -> list[Finding]:
     Accounts and queues that groups bring along are tried with Slurm. Raises `ConfigurationError` where
     `findings` has some.
     """
+    scripts = list(scripts)
+    unreachable = list(runas.script_findings(config, scripts))
     if config.drm.backend == "drmaa":
         dialect = _dialect(config)[0]
         return [finding for script in scripts for finding in _inexpressible(script, dialect, config)]
     if config.drm.backend != "slurm":
-        return []
+        return unreachable
     from drmaaticd.drm.slurmcheck import Wanted
     from drmaaticd.drm.slurmcheck import findings as asked
+    from drmaaticd.drm.slurmcommands import Commands
 
     callers = {(group.account, group.queue): None for group in config.groups.values()}
     wanted = [
@@ -83,7 +90,16 @@ def script_findings(config: Config, scripts: Iterable[Script]) -> list[Finding]:
         for script in scripts
         for account, queue in callers
     ]
-    return list(dict.fromkeys(asked(wanted, native_settings(config), _file(config))))
+    account = runas.account(config)
+    try:
+        commands = Commands(account=account)
+        return [
+            *unreachable,
+            *dict.fromkeys(asked(wanted, native_settings(config), _file(config), commands)),
+        ]
+    finally:
+        if account is not None:
+            account.close()
 
 
 def _inexpressible(script: Script, dialect: Dialect, config: Config) -> Iterator[Finding]:
@@ -108,7 +124,3 @@ def environment_to_start_anew(config: Config) -> dict[str, str] | None:
 
 def _file(config: Config) -> Path:
     return config.file or config.paths.state_dir
-
-
-def _unsupported(config: Config, key: str, message: str) -> ConfigurationError:
-    return ConfigurationError([Finding(_file(config), message, key=f"drm.{key}")])

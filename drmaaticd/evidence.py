@@ -274,5 +274,7 @@ def refresh(spool: Path) -> None:
     """
     name = spool / f".refresh-{os.getpid()}"
     with contextlib.suppress(OSError):
-        name.touch()
+        # Never through a link, which a job may have put there.
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    with contextlib.suppress(OSError):
         name.unlink()

@@ -254,18 +254,22 @@ def list_files(root: int) -> Listing:
     return listing
 
 
-def used_bytes(root: int) -> int:
-    """The bytes that everything below `root` takes on the disk; hard-linked files count once."""
+def used_bytes(root: int) -> tuple[int, int]:
+    """The bytes that everything below `root` takes on the disk, and how much could not be looked at.
+
+    Hard-linked files count once.
+    """
+    listing = Listing()
     total = os.stat(b".", dir_fd=root).st_blocks
     linked: set[tuple[int, int]] = set()
-    for _, status in walk(root, Listing()):
+    for _, status in walk(root, listing):
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             key = (status.st_dev, status.st_ino)
             if key in linked:
                 continue
             linked.add(key)
         total += status.st_blocks
-    return total * 512  # the unit of st_blocks, whatever the file system's own
+    return total * 512, listing.unreadable  # the unit of st_blocks, whatever the file system's own
 
 
 def _entries(root: int, parts: tuple[bytes, ...], listing: Listing) -> Iterator[tuple[bytes, os.stat_result]]:

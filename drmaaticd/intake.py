@@ -273,7 +273,7 @@ class Intake:
         command = script.command
         if command is None or script.travels:
             command = self.workspace.store_script(script.content, script.name)
-        control = self.workspace.control(task.uuid)
+        control = self.workspace.make_control(task.uuid)
         spec = launcher.LaunchSpec(
             task=task.uuid,
             attempt=1,
@@ -288,6 +288,7 @@ class Intake:
             cpus=script.resources.cpus,
             array=script.array is not None,
             rerunnable=script.rerunnable,
+            shared=self.workspace.shared,
         )
         launcher.write(control, spec, self.workspace.sync_controls)
 

@@ -114,6 +114,8 @@ class LaunchSpec:
     """What was asked for; the job is told what the DRM granted, where the DRM says."""
     array: bool = False
     rerunnable: bool = False
+    shared: bool = False
+    """Whether the daemon runs under another account, with which the job's group is shared."""
 
 
 def output_names(task: str, index: int | str | None = None) -> tuple[str, str]:
@@ -136,6 +138,7 @@ def render(spec: LaunchSpec) -> str:
         "cpus": str(spec.cpus),
         "array": "yes" if spec.array else "",
         "rerunnable": "yes" if spec.rerunnable else "",
+        "shared": "yes" if spec.shared else "",
         "path": JOB_PATH,
         "drm_variables": "|".join(DRM_VARIABLES),
         "kept_statuses": "|".join(map(str, STATUSES_KEPT_FROM_THE_DRM)),

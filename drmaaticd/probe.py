@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from drmaaticd import launcher
+from drmaaticd import launcher, runas
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine, EngineError, Job, JobState, PassingFault, Report
 from drmaaticd.engines import make_engine
@@ -55,10 +55,11 @@ class Answer:
 async def probe(config: Config, patience: float = PATIENCE) -> Answer:
     """Run one job and report. Raises `ConfigurationError` if there is no engine to run it."""
     state_dir = Path(tempfile.mkdtemp(prefix="drmaaticd-probe-"))
-    workspace = Workspace(config.paths.tasks_dir)
+    account = runas.account(config)
+    workspace = Workspace(config.paths.tasks_dir, jobs=account)
     workspace.make_places()
     task = str(uuid.uuid4())
-    engine = make_engine(config, state_dir)
+    engine = make_engine(config, state_dir, account)
     try:
         await engine.start()
         try:
@@ -67,6 +68,8 @@ async def probe(config: Config, patience: float = PATIENCE) -> Answer:
             await engine.close()
     finally:
         _clear(workspace, task)
+        if account is not None:
+            account.close()
         shutil.rmtree(state_dir, ignore_errors=True)
 
 
@@ -78,8 +81,11 @@ def _clear(workspace: Workspace, task: str) -> None:
 
 async def _run(config: Config, workspace: Workspace, engine: Engine, task: str, patience: float) -> Answer:
     spec = _spec(workspace, task)
-    spec.spool.mkdir(mode=0o750, parents=True)
-    script = launcher.write(spec.control, spec)
+    _make_folder(workspace, task)
+    spec.spool.mkdir(mode=0o750)
+    if workspace.shared:
+        spec.spool.chmod(0o2770)
+    script = launcher.write(workspace.make_control(task), spec)
     job = Job(
         task=task,
         name=f"t-probe-{task}",
@@ -105,8 +111,17 @@ async def _run(config: Config, workspace: Workspace, engine: Engine, task: str, 
             ),
             failed=True,
         )
-    lines = list(_findings(workspace, task, evidence, rung, submitted))
+    lines = list(_findings(config, workspace, task, evidence, rung, submitted))
     return Answer((f"job {job_id} ran", *lines), failed=evidence.ending.status != 0)
+
+
+def _make_folder(workspace: Workspace, task: str) -> None:
+    """The task's folder, as a submission makes it."""
+    incoming = workspace.incoming(task)
+    try:
+        incoming.commit({})
+    finally:
+        incoming.discard()
 
 
 def _spec(workspace: Workspace, task: str) -> LaunchSpec:
@@ -117,6 +132,7 @@ def _spec(workspace: Workspace, task: str) -> LaunchSpec:
         # Its own: a daemon on the same folder would wonder about the doorbell of an unknown task.
         spool=workspace.folder(task) / ".spool",
         command=workspace.store_script(COMMAND.encode(), "probe"),
+        shared=workspace.shared,
     )
 
 
@@ -157,14 +173,19 @@ async def _wait(
 
 
 def _findings(
-    workspace: Workspace, task: str, evidence: Evidence, rung: float | None, submitted: float
+    config: Config,
+    workspace: Workspace,
+    task: str,
+    evidence: Evidence,
+    rung: float | None,
+    submitted: float,
 ) -> Iterator[str]:
     if evidence.reason:
         yield f"warning: {evidence.reason}"
     output = workspace.folder(task) / launcher.output_names(task)[0]
     told = dict(line.partition(" ")[::2] for line in output.read_text().splitlines())
     yield f"node: {told.get('host', '?')}"
-    yield from _account(told.get("user", ""))
+    yield from _account(told.get("user", ""), config)
     yield f"umask: {told.get('umask', '?')}"
     if evidence.started is not None:
         yield f"started {max(evidence.started - submitted, 0.0):.1f} s after the submission"
@@ -177,10 +198,11 @@ def _findings(
         yield f"its ending was seen {max(late, 0.0):.2f} s after it{note}"
 
 
-def _account(told: str) -> Iterator[str]:
+def _account(told: str, config: Config) -> Iterator[str]:
     name, _, number = told.partition(" ")
-    own = pwd.getpwuid(os.geteuid()).pw_name
+    own = pwd.getpwuid(os.geteuid())
+    wanted = own if config.drm.run_as is None else pwd.getpwnam(config.drm.run_as)
     note = ""
-    if number != str(os.geteuid()):
-        note = f", warning: the daemon's account is {own}; both must be able to write to the tasks' folder"
+    if number != str(wanted.pw_uid):
+        note = f", warning: it should be {wanted.pw_name}, who is able to write to the tasks' folder"
     yield f"account: {name} ({number}){note}"

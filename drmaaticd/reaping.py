@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from drmaaticd.drm.base import Engine, EngineError, JobState, Report
+from drmaaticd.drm.base import Action, Engine, EngineError, JobState, Report
 from drmaaticd.errors import DrmaaticdError
 from drmaaticd.outcome import added
 from drmaaticd.states import State
@@ -124,6 +124,16 @@ class Reaper:
             reaping.tries += 1
             if reaping.tries < TRIES:
                 self._add(FIRST_PAUSE * 2 ** min(reaping.tries, DOUBLINGS), reaping)
+            elif report is not None:
+                await self._end(reaping)
+
+    async def _end(self, reaping: _Reaping) -> None:
+        """A job that has told its ending and goes on all the same has no task any more: it is ended."""
+        log.warning("job %s of the ended task %s goes on; it is ended", reaping.job_id, reaping.uuid)
+        try:
+            await self._engine.control(reaping.job_id, Action.TERMINATE, reaping.uuid)
+        except EngineError as error:
+            log.warning("job %s could not be ended: %s", reaping.job_id, error)
 
     def _add_usage(self, uuid: str, report: Report) -> None:
         task = self._store.get(uuid)

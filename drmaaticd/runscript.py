@@ -16,6 +16,7 @@ attempt=@attempt@
 cpus=@cpus@
 array=@array@
 rerunnable=@rerunnable@
+shared=@shared@
 
 # First: start anew with a clean environment. Only what the DRM tells its jobs is kept.
 if [ "${1-}" != --clean ]; then
@@ -71,6 +72,8 @@ if [ -n "$array" ]; then
   here=$control/$index
   bell=$spool/$task.$index
   mkdir -p "$here" || refuse "cannot make $here"
+  # The daemon may have to take the claim for nobody here.
+  [ -z "$shared" ] || chmod g+w "$here" 2>/dev/null || :
   export DRMAATICD_TASK_INDEX="$index"
 else
   unset index DRMAATICD_TASK_INDEX

@@ -140,6 +140,7 @@ class Service:
             scripts=len(self._catalogue.all()),
             script_findings=len(self._catalogue.findings),
             uploads=self._intake.uploads,
+            streams=len(self._watching),
             drm_works=self._engine.fault() is None,
             store_works=self._store.failed is None,
         )

@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 #: Doorbells that one pass answers; the rest waits for the next, so that the loop is never long away.
 DOORBELLS_PER_PASS = 500
 
+#: Names in the spool that are of no task here: so many are left alone, and so many told of.
+STRANGE_KEPT = 1000
+STRANGE_TOLD = 20
+
 #: Seconds without a submission after which the DRM is asked about the new jobs, and of how many in one
 #: pass; the sweep comes to all of them anyway.
 CALM = 0.5
@@ -82,6 +86,7 @@ class Sync:
         self._calm = 0.0 if engine.endings_are_prompt else CALM
         self._doubts: dict[Key, _Doubt] = {}
         self._strange: set[str] = set()
+        self._cluttered = False
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
         self.reaper = Reaper(store, engine)
@@ -123,7 +128,9 @@ class Sync:
             bell = launcher.parse_doorbell(name)
             task = self._store.get(bell.task) if bell is not None else None
             if bell is None or task is None:
-                self._report_strange(name)
+                if self._is_left_alone(name):
+                    continue
+                dead.append(name)
             elif task.final:
                 dead.append(name)
             else:
@@ -139,7 +146,7 @@ class Sync:
                 raise
         if rung or dead:
             await self._store.durable()
-            await self._files.run(self._remove_doorbells, [*rung, *dead])
+            self._strange.update(await self._files.run(self._workspace.clear_spool, [*rung, *dead]))
         return len(keys)
 
     def _look_at_fresh(self) -> None:
@@ -159,14 +166,20 @@ class Sync:
             if name not in self._strange
         ][:DOORBELLS_PER_PASS]
 
-    def _remove_doorbells(self, names: Iterable[str]) -> None:
-        for name in names:
-            (self._workspace.spool / name).unlink(missing_ok=True)
+    def _is_left_alone(self, name: str) -> bool:
+        """A doorbell of a task that is not here stays: it may belong to another daemon's store.
 
-    def _report_strange(self, name: str) -> None:
-        """A doorbell of a task that is not here stays: it may belong to another daemon's store."""
+        Not any number of them: whoever may ring may also fill the folder with names.
+        """
+        if len(self._strange) >= STRANGE_KEPT:
+            if not self._cluttered:
+                log.warning("the spool holds more than %d names of no task; others go", STRANGE_KEPT)
+            self._cluttered = True
+            return False
         self._strange.add(name)
-        log.warning("the spool holds a doorbell of an unknown task, which is left alone: %r", name)
+        if len(self._strange) <= STRANGE_TOLD:
+            log.warning("the spool holds a doorbell of an unknown task, which is left alone: %r", name)
+        return True
 
     # -- the sweep --------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from drmaaticd.archive import Archive, open_archive
-from drmaaticd.errors import NotFound, StorageFull, StoreError, Unavailable
+from drmaaticd.errors import Forbidden, NotFound, StorageFull, StoreError, Unavailable
 from drmaaticd.folder import (
     LIST,
     SEARCH,
@@ -50,19 +51,36 @@ __all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Unfi
 logger = logging.getLogger(__name__)
 
 
+class JobsAccount(Protocol):
+    """A second account that jobs run under, and what it does to folders that its jobs have filled.
+
+    Both take a directory's descriptor and return what went wrong, if anything. They raise OSError.
+    """
+
+    gid: int
+    """The group that the daemon's account and that one share."""
+
+    def empty(self, folder: int) -> str:
+        """Remove all that the account may remove."""
+
+    def share(self, folder: int) -> str:
+        """Let the group read all that is the account's."""
+
+
 class Workspace:
     """The folder of task folders.
 
-    `group` is the number of a group that the daemon's and the jobs' accounts share, where they are two:
-    its members may then write to task folders, control folders and the spool.
+    `jobs` is the account of the jobs where it is not the daemon's own: its group may then write to task
+    folders, to control folders whose task it knows, and ring in the spool.
     """
 
-    def __init__(self, tasks_dir: Path, *, group: int | None = None) -> None:
+    def __init__(self, tasks_dir: Path, *, jobs: JobsAccount | None = None) -> None:
         self.tasks_dir = tasks_dir
-        self._modes = Modes(group)
         self._folders_sync = SharedSync(tasks_dir)
         self._controls_sync = SharedSync(tasks_dir / CONTROL)
         self._copied: dict[Path, tuple[int, ...]] = {}
+        self._jobs = jobs
+        self._modes = Modes(None if jobs is None else jobs.gid)
 
     # Places
 
@@ -105,7 +123,11 @@ class Workspace:
             if known is not None:
                 _abandon(tasks, known)
             for name in (ASIDE, TRASH):
-                _clear(tasks, name)
+                with opened(name, LIST, dir_fd=tasks) as place:
+                    try:
+                        self._remove(place)
+                    except FilesRemain as error:
+                        logger.warning("not everything in %s could be removed: %s", name, error)
 
     def make_places(self) -> None:
         """Make the folders, and touch nothing that is there: beside a daemon that may be running.
@@ -114,6 +136,18 @@ class Workspace:
         """
         with self._made():
             return
+
+    def make_control(self, uuid: str) -> Path:
+        """A task's control folder, made if need be. Raises OSError."""
+        checked(uuid)
+        with self._opened() as tasks, opened(CONTROL, SEARCH, dir_fd=tasks) as control:
+            self._make_place(control, uuid, self._modes.folder)
+        return self.control(uuid)
+
+    @property
+    def shared(self) -> bool:
+        """Whether jobs run under another account, whose group may write where jobs write."""
+        return self._jobs is not None
 
     # Uploads and scripts
 
@@ -165,22 +199,33 @@ class Workspace:
     def listing(self, folder_uuid: str) -> Listing:
         """The regular files of a folder. Raises `NotFound` without the folder, OSError."""
         with self._folder(folder_uuid) as folder:
-            return list_files(folder)
+            found = list_files(folder)
+            return list_files(folder) if found.unreadable and self._shared(folder) else found
 
     def open(self, folder_uuid: str, path: bytes) -> OpenedFile:
         """The regular file at exactly `path` in a folder; see `folder.open_file` for what is raised."""
         with self._folder(folder_uuid) as folder:
+            try:
+                return open_file(folder, path)
+            except Forbidden:
+                if not self._shared(folder):
+                    raise
             return open_file(folder, path)
 
     def archive(self, folder_uuid: str, arc_root: str, format: str) -> Archive:
         """All regular files of a folder, as ``zip`` or ``tar.gz``; see `archive.open_archive`."""
         with self._folder(folder_uuid) as folder:
-            return open_archive(folder, arc_root, format)
+            archive = open_archive(folder, arc_root, format)
+            if archive.skipped and self._shared(folder):
+                archive.close()
+                return open_archive(folder, arc_root, format)
+            return archive
 
     def usage(self, uuid: str) -> int:
         """The bytes that a folder takes on the disk, 0 if there is none."""
         with suppress(NotFound), self._folder(uuid) as folder:
-            return used_bytes(folder)
+            used, unreadable = used_bytes(folder)
+            return used_bytes(folder)[0] if unreadable and self._shared(folder) else used
         return 0
 
     # Removal
@@ -195,7 +240,7 @@ class Workspace:
         """Remove what `trash` moved away. Raises `removal.FilesRemain` if something cannot be removed."""
         checked(uuid)
         with self._opened() as tasks, opened(TRASH, LIST, dir_fd=tasks) as trash:
-            empty(trash, prefix=uuid)
+            self._remove(trash, uuid)
 
     def remove_control(self, uuid: str) -> None:
         """Remove a task's control folder. Raises `removal.FilesRemain`, OSError."""
@@ -204,14 +249,61 @@ class Workspace:
             name = _discard(control, uuid, tasks)
             if name is not None:
                 with opened(TRASH, LIST, dir_fd=tasks) as trash:
-                    remove_tree(trash, name)
+                    self._remove(trash, name)
+
+    def clear_spool(self, names: Iterable[str]) -> list[str]:
+        """Remove these from the spool; the names of what stays, as a job has put no file there."""
+        stay: list[str] = []
+        with self._opened() as tasks, opened(SPOOL, LIST, dir_fd=tasks) as spool:
+            for name in names:
+                try:
+                    os.unlink(name, dir_fd=spool)
+                except FileNotFoundError:
+                    continue
+                except (IsADirectoryError, PermissionError):
+                    stay.append(name)
+            return [name for name in stay if not self._removed(spool, name)]
 
     # Within
 
-    @property
-    def _private(self) -> int:
-        """The permissions of folders that only launchers and the daemon look into."""
-        return 0o700 if self._modes.gid is None else 0o2770
+    def _removed(self, place: int, name: str) -> bool:
+        try:
+            self._remove(place, name, exactly=True)
+        except FilesRemain as error:
+            logger.warning("%r in the spool cannot be removed: %s", name, error)
+            return False
+        return True
+
+    def _remove(self, place: int, prefix: str = "", *, exactly: bool = False) -> None:
+        """Remove what is called so in a directory, with the help of the jobs' account where that is needed.
+
+        Raises `FilesRemain`.
+        """
+        try:
+            remove_tree(place, prefix) if exactly else empty(place, prefix=prefix)
+            return
+        except FilesRemain:
+            if self._jobs is None:
+                raise
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+        for name in names:
+            # What is wrong, the second try says.
+            with suppress(OSError), opened(name, SEARCH, dir_fd=place) as folder:
+                self._jobs.empty(folder)
+        remove_tree(place, prefix) if exactly else empty(place, prefix=prefix)
+
+    def _shared(self, folder: int) -> bool:
+        """Whether something may be readable now that was not: the jobs' account has shared what it made."""
+        if self._jobs is None:
+            return False
+        try:
+            problem = self._jobs.share(folder)
+        except OSError as error:
+            problem = str(error)
+        if problem:
+            logger.info("files that jobs made could not be shared: %s", problem)
+        return not problem
 
     @property
     def _readable(self) -> int:
@@ -259,14 +351,19 @@ class Workspace:
             raise StoreError(f"{where} cannot be used: {error.strerror}") from error
 
     def _make_places(self, tasks: int) -> None:
-        places = {CONTROL: self._private, SPOOL: self._private, SCRIPTS: self._readable}
-        for name, mode in (places | {ASIDE: 0o700, TRASH: 0o700}).items():
+        # Jobs that share an account must not learn of each other's tasks: they pass through, and ring,
+        # and cannot list.
+        control, spool = (0o700, 0o700) if self._jobs is None else (0o2710, 0o2730)
+        places = {CONTROL: control, SPOOL: spool, SCRIPTS: self._readable, ASIDE: 0o700, TRASH: 0o700}
+        for name, mode in places.items():
             self._make_place(tasks, name, mode)
-        status = os.fstat(tasks)
-        passable = status.st_mode & (0o010 if status.st_gid == self._modes.gid else 0o001)
-        if self._modes.gid is not None and not passable:
-            # The jobs' account must be able to come through; it need not see whose tasks there are.
-            self._modes.apply(tasks, 0o710 | status.st_mode & 0o7777)
+        if self._jobs is not None:
+            status = os.fstat(tasks)
+            mode = status.st_mode & 0o7777
+            # The jobs' account must be able to come through; whose tasks there are, it must not see.
+            wanted = (mode | 0o110) & ~0o066
+            if (mode, status.st_gid) != (wanted, self._jobs.gid):
+                self._modes.apply(tasks, wanted)
 
     def _make_place(self, parent: int, name: str, mode: int) -> None:
         """A folder `name` with exactly these permissions, whether it was there or not."""
@@ -329,15 +426,6 @@ def _abandon(tasks: int, known: Callable[[str], bool]) -> None:
                 take_back_commit(tasks, aside, uuid)
                 _discard(tasks, uuid, tasks)
                 _discard(control, uuid, tasks)
-
-
-def _clear(tasks: int, name: str) -> None:
-    """Empty one of the daemon's own folders as far as possible."""
-    with opened(name, LIST, dir_fd=tasks) as place:
-        try:
-            empty(place)
-        except FilesRemain as error:
-            logger.warning("not everything in %s could be removed: %s", name, error)
 
 
 def _discard(source: int, uuid: str, tasks: int) -> str | None:

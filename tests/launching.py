@@ -15,6 +15,7 @@ from typing import Any
 from drmaaticd import launcher
 from drmaaticd.drm.base import Action, Array, Engine, Job, JobState
 from drmaaticd.launcher import Evidence, LaunchSpec
+from drmaaticd.workspace import JobsAccount, Workspace
 
 #: Seconds after which a condition that should come true counts as failed.
 PATIENCE = 30.0
@@ -47,20 +48,37 @@ async def until(condition: Callable[[], Any], what: str = "", patience: float = 
 class Place:
     """A tasks folder with its control folders and spool, and tasks whose commands are shell scripts."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, jobs: JobsAccount | None = None) -> None:
+        """`jobs` is the account that jobs run under, where it is another."""
         self.root = root
         self.spool = root / ".spool"
-        self.spool.mkdir(parents=True)
+        self.workspace = None if jobs is None else Workspace(root, jobs=jobs)
+        if self.workspace is None:
+            self.spool.mkdir(parents=True)
+        else:
+            self.workspace.prepare()
+        self.common = root / "common"
+        """A folder that every job may write to, whosever it is."""
+        self.common.mkdir()
+        self.common.chmod(0o777)
 
     def spec(self, body: str = "exit 0", arguments: Iterable[str] = (), **more: Any) -> LaunchSpec:
         """A task with its folder and its written run.sh; `body` is the text of its command."""
         task = str(uuid.uuid4())
+        text = f"#!/bin/sh\n{body}\n"
         folder = self.root / task
-        folder.mkdir()
-        command = self.root / ".scripts" / f"{task}.sh"
-        command.parent.mkdir(exist_ok=True)
-        command.write_text(f"#!/bin/sh\n{body}\n")
-        command.chmod(0o755)
+        if self.workspace is None:
+            folder.mkdir()
+            command = self.root / ".scripts" / f"{task}.sh"
+            command.parent.mkdir(exist_ok=True)
+            command.write_text(text)
+            command.chmod(0o755)
+        else:
+            incoming = self.workspace.incoming(task)
+            incoming.commit({})
+            incoming.discard()
+            self.workspace.make_control(task)
+            command = self.workspace.store_script(text.encode(), "command")
         spec = LaunchSpec(
             task=task,
             folder=more.pop("folder", folder),
@@ -68,6 +86,7 @@ class Place:
             spool=self.spool,
             command=more.pop("command", command),
             arguments=tuple(arguments),
+            shared=self.workspace is not None,
             **more,
         )
         launcher.write(spec.control, spec)

@@ -10,6 +10,7 @@ needed='
 chromium         chromium
 curl             curl
 systemd-analyze  systemd
+sudo             sudo
 '
 
 say() { printf '%s\n' "$*" >&2; }

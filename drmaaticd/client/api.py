@@ -20,7 +20,7 @@ from drmaaticd.client.download import Download, blocks, is_there, places, stamp
 from drmaaticd.client.failures import ApiError, Refused, Unreachable
 from drmaaticd.client.upload import MultipartBody, Progress, Upload
 from drmaaticd.client.wire import PATIENCE, TIMEOUT, Notice, Wire
-from drmaaticd.client.wording import File, Me, Script, Task, TaskPage, Token
+from drmaaticd.client.wording import File, Link, Me, Script, Task, TaskPage, Token
 
 Single = str | int | float | bool
 Params = Mapping[str, Single | Sequence[Single]]
@@ -201,7 +201,12 @@ class Client:
 
     def looks(self, task: str, timeout: float | None = None) -> Iterator[Task]:
         """The task, again and again, until it has ended: at each of its events, or by asking."""
-        return waiting.Watch(self._wire, _task_path(task), lambda: self.task(task)).looks(timeout)
+        path = _task_path(task)
+
+        def ask(patience: float) -> Task:
+            return cast(Task, self._wire.json("GET", path, patience=patience))
+
+        return waiting.Watch(self._wire, path, ask).looks(timeout)
 
     def control(self, task: str, action: Action) -> str:
         """Carry out an action and return what came of it; 409 where the state does not allow it."""
@@ -219,6 +224,11 @@ class Client:
         except ApiError as error:
             if not (error.repeated and error.status == HTTPStatus.NOT_FOUND):
                 raise
+
+    def link(self, task: str, lifetime: int | None = None) -> Link:
+        """A link that lets anyone read this one task, for `lifetime` seconds (else the service's own)."""
+        params = {} if lifetime is None else {"lifetime": str(lifetime)}
+        return cast(Link, self._wire.json("POST", f"{_task_path(task)}/link", params=params))
 
     def take_ownership(self, task: str) -> None:
         """Make a task that has no owner, and its descendants, the caller's."""

@@ -204,6 +204,9 @@ def _add_acting(commands: Any) -> None:
     _command(commands, "rm", ("commands", "remove"), text).add_argument("task", nargs="+", metavar="TASK")
     text = "make tasks that were sent without signing in your own"
     _command(commands, "own", ("commands", "take"), text).add_argument("task", nargs="+", metavar="TASK")
+    sub = _command(commands, "link", ("commands", "share"), "make a link with which others can read a task")
+    sub.add_argument("task", metavar="TASK")
+    sub.add_argument("--lifetime", type=int, metavar="SECONDS", help="how long it is good")
     sub = _command(commands, "completion", ("commands", "complete"), "print a shell's completion of all this")
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
 

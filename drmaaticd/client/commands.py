@@ -143,6 +143,17 @@ def take(session: Session) -> int:
     return session.each(session.arguments.task, one)
 
 
+def share(session: Session) -> int:
+    """``drmaatic link``."""
+    link = session.client.link(session.arguments.task, session.arguments.lifetime)
+    if session.as_json:
+        print_json(link)
+    else:
+        print(printable(link["url"]))
+        session.say(f"whoever has it can read the task for {link['expires_in']} s")
+    return status.FINE
+
+
 def complete(session: Session) -> int:
     """``drmaatic completion``: a shell's own words for what can be typed."""
     import shtab

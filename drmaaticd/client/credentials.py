@@ -34,7 +34,7 @@ def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> tuple[s
     """
     kept = _read(path(environ))
     url = url or environ.get(URL_VARIABLE) or kept.get("default") or DEFAULT_URL
-    token = environ.get(TOKEN_VARIABLE) or _tokens(kept).get(same(url), {}).get("token")
+    token = environ.get(TOKEN_VARIABLE, "").strip() or _tokens(kept).get(same(url), {}).get("token")
     return url, token
 
 

@@ -48,6 +48,7 @@ class ApiError(ClientError):
         retry_after: float | None = None,
         content_range: str = "",
         uuid: str | None = None,
+        request_id: str | None = None,
     ) -> None:
         self.status = status
         self.title = title
@@ -57,6 +58,8 @@ class ApiError(ClientError):
         self.content_range = content_range
         self.uuid = uuid
         """The task that was kept although the DRM refused it."""
+        self.request_id = request_id
+        """What the service's log calls the request (``X-Request-ID``)."""
         self.repeated = False
         """Whether the connection broke before, so that an earlier try may have been carried out."""
         super().__init__(self.text())

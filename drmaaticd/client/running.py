@@ -15,6 +15,7 @@ from drmaaticd.client.failures import ApiError, Unreachable, WaitTimeout
 from drmaaticd.client.options import add_run_options
 from drmaaticd.client.session import Interrupted, Session
 from drmaaticd.client.terminal import outcome, print_json, printable
+from drmaaticd.client.upload import Progress
 from drmaaticd.client.wording import Script, Task
 
 #: Fields of the API that are options of another name here.
@@ -110,9 +111,10 @@ def _submitted(
     submit: Callable[[Any], Task],
     label: str,
 ) -> int:
+    sent = _Sent()
     try:
         with session.screen.transfer(f"sending {label}") as progress:
-            task = submit(progress)
+            task = submit(sent.then(progress))
     except ApiError as error:
         if not error.errors:
             raise
@@ -121,7 +123,7 @@ def _submitted(
     except Unreachable as error:
         raise Unreachable(f"{error}\n{_unknown(options)}") from error
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted\n{_unknown(options)}") from None
+        raise Interrupted(f"interrupted\n{_unknown(options) if sent.all else 'nothing was run'}") from None
     if not (options.wait or options.output):
         if options.json:
             print_json(task)
@@ -133,6 +135,31 @@ def _submitted(
     if options.json:
         print_json(task)
     return status.of_task(task)
+
+
+#: Bytes that the last piece of a body has at the most.
+LAST_PIECE = 1024
+
+
+class _Sent:
+    """Whether the whole request has ever been on its way: before that no task can come of it."""
+
+    def __init__(self) -> None:
+        self.all = True
+        """True where nobody counts: a request without files is gone in a moment."""
+        self._ever = False
+
+    def then(self, progress: Progress | None) -> Progress:
+        """What counts, and hands on to `progress`."""
+
+        def count(done: int, total: int | None) -> None:
+            # Told before the last piece, a boundary: what comes after its last byte is too late.
+            self._ever = self._ever or total is None or total - done < LAST_PIECE
+            self.all = self._ever
+            if progress is not None:
+                progress(done, total)
+
+        return count
 
 
 def _unknown(options: argparse.Namespace) -> str:

@@ -83,4 +83,6 @@ def advised(error: ClientError) -> str:
             return f"{text}\ntry again in {error.retry_after:.0f} s"
         if error.uuid is not None:
             return f"{text}\nthe task is kept as {error.uuid}"
+        if error.status >= 500 and error.request_id:
+            return f"{text}\nthe service's administrators find it in their log as {error.request_id}"
     return text

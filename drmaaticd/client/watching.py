@@ -19,7 +19,9 @@ from drmaaticd.client.wording import FINAL, Task
 #: Seconds between two questions: the first, the longest, the factor.
 FIRST_POLL, LONGEST_POLL, POLL_GROWTH = 0.2, 5.0, 1.5
 #: Seconds of silence, heartbeats included, after which a stream is taken for dead.
-SILENCE = 60.0
+SILENCE = 40.0
+#: Seconds until a stream that was refused is asked for again, where the service names none.
+REFUSED_PAUSE = 15.0
 #: Seconds before the end of a wait from which on it asks: a stream's silence cannot be cut short.
 LAST_SECONDS = 2 * SILENCE
 
@@ -35,13 +37,15 @@ _NOT_OFFERED = frozenset(
 
 
 class Watch:
-    """Looks at one task until it has ended. `ask` answers the task, `path` is its own."""
+    """Looks at one task until it has ended. `ask` answers it, and is told for how many seconds to bear a
+    service that is away; `path` is the task's own."""
 
-    def __init__(self, wire: Wire, path: str, ask: Callable[[], Task], *, streams: bool = True) -> None:
+    def __init__(self, wire: Wire, path: str, ask: Callable[[float], Task], *, streams: bool = True) -> None:
         self._wire = wire
         self._path = path
         self._ask = ask
         self._streams = streams
+        self._stream_after = 0.0
 
     def looks(self, timeout: float | None = None) -> Iterator[Task]:
         """The task at each look, the last time when it has ended.
@@ -52,35 +56,53 @@ class Watch:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, seen = FIRST_POLL, None
         while True:
-            task = self._ask()
+            task = self._look(deadline)
             yield task
             if task["state"] in FINAL:
                 return
             news = (task["state"], task.get("array"))
             pause = FIRST_POLL if news != seen else min(pause * POLL_GROWTH, LONGEST_POLL)
             seen = news
-            if self._streams and _far(deadline) and (yield from self._streamed(deadline)):
+            if self._may_stream(deadline) and (yield from self._streamed(deadline)):
                 return
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise WaitTimeout(f"task {task['uuid']} has not ended after {timeout:g} s")
             time.sleep(pause)
 
+    def _look(self, deadline: float | None) -> Task:
+        """Ask; a service that is away is not borne for longer than the wait may last."""
+        left = self._wire.patience if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._ask(min(self._wire.patience, left))
+
+    def _may_stream(self, deadline: float | None) -> bool:
+        return self._streams and _far(deadline) and time.monotonic() >= self._stream_after
+
     def _streamed(self, deadline: float | None) -> Generator[Task, None, bool]:
         """The task at each event, of which the first comes at once. Whether it has ended."""
+        told = False
         try:
             for _ in self._events(deadline):
-                task = self._ask()
+                told = True
+                task = self._look(deadline)
                 yield task
                 if task["state"] in FINAL:
                     return True
         except ApiError as error:
-            if error.status in _NOT_OFFERED:
-                self._streams = False
-            elif error.status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-                raise
-        except Unreachable:
-            return False  # the next question finds out whether the service is there
+            self._refused(error)
+        except Unreachable as error:
+            # A stream begins with the present: one that says nothing is kept back by a proxy. Otherwise
+            # the next question finds out whether the service is there.
+            self._streams = told or not error.connected
         return False
+
+    def _refused(self, error: ApiError) -> None:
+        if error.status in _NOT_OFFERED:
+            self._streams = False
+        elif error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            pause = REFUSED_PAUSE if error.retry_after is None else error.retry_after
+            self._stream_after = time.monotonic() + pause
+        else:
+            raise error
 
     def _events(self, deadline: float | None) -> Iterator[list[str]]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}

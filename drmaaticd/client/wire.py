@@ -175,6 +175,7 @@ class Wire:
             retry_after=retry_after(response.headers.get("Retry-After")),
             content_range=response.headers.get("Content-Range", ""),
             uuid=problem["uuid"] if isinstance(problem.get("uuid"), str) else None,
+            request_id=response.headers.get("X-Request-ID"),
         )
 
     def _without_token(self, text: Any) -> str:

@@ -136,6 +136,13 @@ class Token(TypedDict):
     expires_in: NotRequired[int]
 
 
+class Link(TypedDict):
+    """A read-only link to one task; `expires_in` in seconds."""
+
+    url: str
+    expires_in: int
+
+
 class TaskPage(TypedDict):
     """One page of a list of tasks; `count` is that of all pages."""
 

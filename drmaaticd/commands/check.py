@@ -14,7 +14,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from drmaaticd import engines
+from drmaaticd import engines, runas
 from drmaaticd.commands import lookup
 from drmaaticd.config import Config
 from drmaaticd.engines import environment_to_start_anew
@@ -59,11 +59,19 @@ def run(arguments: argparse.Namespace) -> int:
     errors = sum(not finding.warning for finding in findings)
     if errors == 0 and not arguments.json:
         print(summary(scripts, len(findings)))
-        if config is not None and (note := trust(config)):
-            print(f"note: {note}", file=sys.stderr)
+        if config is not None:
+            _print_notes(config)
     if arguments.probe and config is not None and errors == 0:
         return _probe(config)
     return 1 if errors else 0
+
+
+def _print_notes(config: Config) -> None:
+    """What is no finding in the files, and to be known all the same."""
+    text, warn = runas.trust(config)
+    for level, said in (("warning", runas.as_root(config)), ("warning" if warn else "note", text)):
+        if said:
+            print(f"{level}: {said}", file=sys.stderr)
 
 
 def _probe(config: Config) -> int:
@@ -120,13 +128,6 @@ def summary(scripts: int, warnings: int) -> str:
     """The closing line where nothing is wrong."""
     found = {0: "no findings", 1: "1 warning"}.get(warnings, f"{warnings} warnings")
     return f"{scripts} {'script' if scripts == 1 else 'scripts'}, {found}"
-
-
-def trust(config: Config) -> str:
-    """What the administrator should know of whom they trust, empty if there is nothing to say."""
-    if config.drm.run_as:
-        return ""
-    return "scripts are trusted: jobs run under the daemon's own account and can read what it can"
 
 
 def _scripts_of_broken(path: Path) -> Path:

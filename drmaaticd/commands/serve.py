@@ -7,7 +7,7 @@ import logging
 import sys
 
 from drmaaticd import __version__, logs
-from drmaaticd.commands import check, lookup
+from drmaaticd.commands import lookup
 from drmaaticd.errors import ConfigurationError, StoreError
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         config.paths.tasks_dir,
         config.paths.scripts_dir,
     )
-    if note := check.trust(config):
-        log.info("%s", note)
     # Imported here: it brings Tornado and everything else, which no other command needs.
     from drmaaticd import daemon
 

@@ -17,15 +17,17 @@ import heapq
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from drmaaticd.drm import processes
+from drmaaticd.drm.accounts import Account, OwnAccount
 from drmaaticd.drm.base import Action, Found, Job, JobState, PassingFault, Refused, Report, Usage
 from drmaaticd.drm.localjobs import JobFolder, LocalJob, Phase, Run, split_id
 from drmaaticd.drm.localrecords import Records, TaskSet
 from drmaaticd.drm.localstart import Starter
-from drmaaticd.drm.processes import Exit, Identity, Target
+from drmaaticd.drm.localwatch import Watched, remains
+from drmaaticd.drm.processes import Exit
 from drmaaticd.drm.trees import Tree, Trees
 
 log = logging.getLogger(__name__)
@@ -39,33 +41,6 @@ LONGEST_PAUSE = 30.0
 
 #: Job ids looked up without giving the loop back.
 SLICE = 2000
-
-
-@dataclass(slots=True, eq=False)
-class _Watched:
-    """A process under way, and what hangs on it."""
-
-    job: LocalJob
-    run: Run
-    identity: Identity
-    pidfd: int
-    sure: bool = True
-    """Whether it is known to have been released; otherwise it is started anew when it has ended."""
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def tree(self) -> Tree:
-        """All processes of the run."""
-        group = Path(self.run.cgroup) if self.run.cgroup is not None else None
-        return Tree(Target(self.job.task, self.job.mark(self.run), self.identity), group)
-
-
-def _remains(job: LocalJob, run: Run) -> Tree:
-    """What may be left of a run that ended some time ago.
-
-    Its session's number may be another's by now: without a control group, the environment tells.
-    """
-    return Tree(Target(job.task, job.mark(run)), Path(run.cgroup) if run.cgroup is not None else None)
 
 
 class LocalEngine:
@@ -82,9 +57,10 @@ class LocalEngine:
         kill_after: float = KILL_AFTER,
         run_prefix: Sequence[str] = (),
         cgroup: Path | None = None,
+        account: Account | None = None,
     ) -> None:
         """`run_prefix` comes before ``/bin/sh <run script>``; `cgroup` is a control group (v2) to make
-        others in, instead of the one that this process was given.
+        others in, instead of the one that this process was given; `account` is whom jobs run under.
         """
         self.listener: Callable[[str, int | None], None] = lambda task, index: None
         self._folder = JobFolder(state_dir / "local")
@@ -92,13 +68,14 @@ class LocalEngine:
         self._kill_after = kill_after
         self._run_prefix = run_prefix
         self._cgroup = cgroup
+        self._account = OwnAccount() if account is None else account
         self._jobs: dict[int, LocalJob] = {}
         self._by_task: dict[str, int] = {}
         self._queue: list[int] = []
         """A heap of the numbers of jobs that may have a run to start."""
         self._active: set[Run] = set()
         """Those that take a slot."""
-        self._watched: dict[Run, _Watched] = {}
+        self._watched: dict[Run, Watched] = {}
         self._ending: set[Run] = set()
         self._tasks = TaskSet()
         self._start_fault: str | None = None
@@ -112,9 +89,9 @@ class LocalEngine:
         """Read the queue, adopt what runs, and start what may be started. Raises OSError."""
         self._loop = asyncio.get_running_loop()
         self._records = Records(self._folder, self._added)
-        self._trees = Trees(self._kill_after)
+        self._trees = Trees(self._kill_after, self._account)
         try:
-            self._starter = Starter(self._folder, self._run_prefix, self._cgroup)
+            self._starter = Starter(self._folder, self._run_prefix, self._cgroup, self._account)
             for job in await self._records.work(self._folder.load):
                 self._keep(job)
                 for run in tuple(job.runs.values()):
@@ -131,7 +108,7 @@ class LocalEngine:
         if run.phase is Phase.QUEUED:
             job.waiting.append(run)
         elif run.phase is Phase.ENDED:
-            self._trees.sweep_later(_remains(job, run))  # that engine may not have come to it
+            self._trees.sweep_later(remains(job, run))  # that engine may not have come to it
         else:
             self._active.add(run)
             identity, sure = run.identity, run.phase is Phase.RUNNING
@@ -139,7 +116,7 @@ class LocalEngine:
             if identity is not None:
                 pidfd = await self._records.work(lambda: processes.open_process(identity))
             if identity is not None and pidfd is not None:
-                watched = _Watched(job, run, identity, pidfd, sure)
+                watched = Watched(job, run, identity, pidfd, sure)
                 self._watch(watched)
                 if run.killed:
                     self._end(watched)
@@ -150,7 +127,7 @@ class LocalEngine:
         """A run's process ended while no engine saw it."""
         if sure and run.identity is not None and run.identity.boot != processes.boot_id():
             run.killed, run.reason = True, run.reason or "machine restarted"
-        self._ended(job, run, _remains(job, run), Exit(), sure=sure)
+        self._ended(job, run, remains(job, run), Exit(), sure=sure)
 
     async def close(self) -> None:
         """Let go of everything; jobs go on, and the next engine goes on ending those that are to end."""
@@ -236,7 +213,7 @@ class LocalEngine:
         self._records.save(job, run)
         if job.array is not None:
             self._records.save(job)  # after the member's own: so none is passed over
-        watched = _Watched(job, run, started.identity, started.pidfd)
+        watched = Watched(job, run, started.identity, started.pidfd)
         self._watch(watched)
         self.listener(job.task, run.index)
         if run.killed:  # asked for while it was being started
@@ -266,23 +243,23 @@ class LocalEngine:
 
     # -- watching ----------------------------------------------------------------------------------
 
-    def _watch(self, watched: _Watched) -> None:
+    def _watch(self, watched: Watched) -> None:
         self._watched[watched.run] = watched
         self._loop.add_reader(watched.pidfd, self._on_end, watched)
         self._set_timer(watched)
 
-    def _unwatch(self, watched: _Watched) -> None:
+    def _unwatch(self, watched: Watched) -> None:
         if watched.timer is not None:
             watched.timer.cancel()
         self._loop.remove_reader(watched.pidfd)
         os.close(watched.pidfd)
 
-    def _set_timer(self, watched: _Watched) -> None:
+    def _set_timer(self, watched: Watched) -> None:
         if watched.job.limit is not None and not watched.run.killed:
             left = watched.job.limit - processes.seconds_since(watched.identity.start)
             watched.timer = self._loop.call_later(max(left, 0.0), self._on_limit, watched)
 
-    def _on_limit(self, watched: _Watched) -> None:
+    def _on_limit(self, watched: Watched) -> None:
         limit = watched.job.limit or 0
         if processes.seconds_since(watched.identity.start) < limit:
             self._set_timer(watched)  # the loop's clock and the machine's differ a little
@@ -290,7 +267,7 @@ class LocalEngine:
             watched.run.reason = f"time limit reached ({limit} s)"
             self._end(watched)
 
-    def _end(self, watched: _Watched) -> None:
+    def _end(self, watched: Watched) -> None:
         """Terminate a run under way; the next engine goes on with it if this one is closed."""
         if watched.run not in self._ending:
             self._ending.add(watched.run)
@@ -298,17 +275,26 @@ class LocalEngine:
             self._records.save(watched.job, watched.run)
             self._tasks.start(self._end_tree(watched), "end")
 
-    async def _end_tree(self, watched: _Watched) -> None:
+    async def _end_tree(self, watched: Watched) -> None:
         try:
             await self._trees.end(watched.tree)
         finally:
             self._ending.discard(watched.run)
 
-    def _on_end(self, watched: _Watched) -> None:
+    def _on_end(self, watched: Watched) -> None:
         """The pidfd became readable: the process has ended."""
         self._unwatch(watched)
         del self._watched[watched.run]
-        how = processes.reap(watched.identity.pid)
+        if self._account.direct:
+            self._reaped(watched, self._account.reap(watched.identity.pid))
+        else:
+            self._tasks.start(self._reap(watched))
+
+    async def _reap(self, watched: Watched) -> None:
+        how = await self._records.work(lambda: self._account.reap(watched.identity.pid))
+        self._reaped(watched, how)
+
+    def _reaped(self, watched: Watched, how: Exit) -> None:
         if how.cpu_seconds is not None:
             wall = processes.seconds_since(watched.identity.start)
             watched.run.usage = Usage(how.cpu_seconds, round(wall, 2), how.max_rss_bytes)
@@ -355,7 +341,7 @@ class LocalEngine:
         reports: dict[str, Report] = {}
         for count, job_id in enumerate(job_ids, 1):
             job, index = self._lookup(job_id)
-            reports[job_id] = Report(JobState.UNKNOWN) if job is None else job.report(index)
+            reports[job_id] = Report(JobState.UNKNOWN) if job is None else _about(job, index)
             if count % SLICE == 0:
                 await asyncio.sleep(0)
                 if self._loop.time() > deadline:
@@ -367,7 +353,7 @@ class LocalEngine:
         job, index = self._lookup(job_id)
         if job is None:
             return Report(JobState.UNKNOWN)
-        report = job.report(index)
+        report = _about(job, index)
         if report.state is JobState.ENDED:
             self._forget(job, index)
         return report
@@ -388,6 +374,9 @@ class LocalEngine:
     async def control(self, job_id: str, action: Action, task: str | None = None) -> None:
         """Carry out an action; a job that has ended or is unknown is no error. Raises `Refused`."""
         job, index = self._lookup(job_id)
+        if task is not None and (job is None or job.task != task):
+            # A claim, which a job can forge, named the id. This engine knows the task's job for certain.
+            job = self._jobs.get(self._by_task.get(task, 0))
         if job is None or job.report(index).state in (JobState.ENDED, JobState.UNKNOWN):
             return
         if action is Action.TERMINATE:
@@ -443,4 +432,12 @@ class LocalEngine:
             watched = self._watched.get(run)
             if watched is not None:  # else it is just being started, and heeds this when it is
                 self._records.save(job, run)
-                await act(watched.tree)
+                try:
+                    await act(watched.tree)
+                except OSError as error:
+                    raise PassingFault(f"its processes cannot be reached: {error}") from None
+
+
+def _about(job: LocalJob, index: int | None) -> Report:
+    """What is known of a job or a member, and whose it is."""
+    return replace(job.report(index), task=job.task)

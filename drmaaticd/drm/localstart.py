@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drmaaticd.drm import cgroups, processes
+from drmaaticd.drm.accounts import Account
 from drmaaticd.drm.cgroups import Cgroups
 from drmaaticd.drm.localjobs import JobFolder, LocalJob, Run
 from drmaaticd.drm.processes import Identity
@@ -37,15 +37,18 @@ class Started:
 class Starter:
     """Starts the runs of jobs, each in a session of its own, and in a control group where that can be."""
 
-    def __init__(self, folder: JobFolder, run_prefix: Sequence[str], cgroup: Path | None) -> None:
+    def __init__(
+        self, folder: JobFolder, run_prefix: Sequence[str], cgroup: Path | None, account: Account
+    ) -> None:
         self._folder = folder
+        self._account = account
         self._run_prefix = tuple(run_prefix)
         self._cgroups = _open_cgroups(cgroup)
 
     def start(self, job: LocalJob, run: Run) -> Started:
         """Start a run, which is written down here: `run` is the caller's copy. Raises OSError."""
         command = (*self._run_prefix, "/bin/sh", job.run_script)
-        held = processes.start_held(command, _environment(job, run))
+        held = processes.start_held(command, _environment(job, run, self._account), self._account)
         try:
             run.cgroup = self._join_cgroup(job, run, held.identity.pid)
             run.identity = held.identity
@@ -54,7 +57,7 @@ class Starter:
         except BaseException:
             held.close()
             os.close(held.pidfd)
-            processes.wait_for(held.identity.pid)  # without the word it ends at once
+            self._account.abandon(held.identity.pid)  # without the word it ends at once
             if run.cgroup is not None:
                 cgroups.remove(Path(run.cgroup))
             raise
@@ -83,18 +86,13 @@ def _open_cgroups(parent: Path | None) -> Cgroups | None:
     return None
 
 
-def _environment(job: LocalJob, run: Run) -> dict[str, str]:
+def _environment(job: LocalJob, run: Run, account: Account) -> dict[str, str]:
     """All that the launcher is given; the daemon's own environment is none of it."""
-    try:
-        account = pwd.getpwuid(os.geteuid())
-        user, home = account.pw_name, account.pw_dir
-    except KeyError:  # an account without an entry, as in some containers
-        user, home = str(os.geteuid()), "/"
     environment = {
         "PATH": _PATH,
-        "HOME": home,
-        "USER": user,
-        "LOGNAME": user,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
         "TMPDIR": tempfile.gettempdir(),
         "DRMAATICD_TASK_ID": job.task,
         "DRMAATICD_JOB_ID": job.id,

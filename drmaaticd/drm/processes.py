@@ -1,12 +1,14 @@
 """Processes of this machine: starting one that waits for a word, knowing it again, signalling its tree.
 
 A process is known by boot id, pid and start time, and is signalled through a pidfd alone: a pid by
-itself may by now be somebody else's. Blocking calls; what they are for is the engine's business.
+itself may by now be somebody else's. Blocking calls; what they are for is the engine's business, and
+under which account they are made that of `accounts`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 _PROC = Path("/proc")
 
@@ -141,26 +144,50 @@ class Held:
             self._word = -1
 
 
-def start_held(command: Sequence[str], environment: Mapping[str, str]) -> Held:
+def spawn(command: Sequence[str], environment: Mapping[str, str], streams: tuple[int, int, int]) -> int:
+    """Start a process in a session of its own with these as its first three descriptors; its pid.
+
+    Raises OSError where the machine cannot (EAGAIN, ENOMEM, EMFILE), or there is no such program.
+    """
+    return os.posix_spawn(
+        command[0],
+        list(command),
+        environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, given, number) for number, given in enumerate(streams)],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULT_SIGNALS,
+    )
+
+
+class Spawner(Protocol):
+    """Whose processes are started; see `accounts`."""
+
+    def spawn(
+        self, command: Sequence[str], environment: Mapping[str, str], streams: tuple[int, int, int]
+    ) -> int:
+        """`spawn`, under that account."""
+
+    def owns(self, pid: int) -> bool:
+        """Whether this process is one of that account's."""
+
+    def abandon(self, pid: int) -> None:
+        """See to it that a started process that is about to end leaves nothing behind."""
+
+
+def start_held(command: Sequence[str], environment: Mapping[str, str], spawner: Spawner) -> Held:
     """Start a process in a session of its own, without input or output, that waits to be released.
 
     Raises OSError where the machine cannot (EAGAIN, ENOMEM, EMFILE).
     """
     reading, writing = os.pipe()
     try:
-        pid = os.posix_spawn(
-            "/bin/sh",
-            ["/bin/sh", "-c", _WAIT_FOR_WORD, "sh", *command],
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, reading, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_DEFAULT_SIGNALS,
-        )
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            waiting = ["/bin/sh", "-c", _WAIT_FOR_WORD, "sh", *command]
+            pid = spawner.spawn(waiting, environment, (reading, null, null))
+        finally:
+            os.close(null)
     except BaseException:
         os.close(writing)
         raise
@@ -170,12 +197,12 @@ def start_held(command: Sequence[str], environment: Mapping[str, str]) -> Held:
         # Nobody but this thread reaps it before its pidfd is known, so the pid is still its own.
         pidfd = os.pidfd_open(pid)
         known = read_stat(pid)
-        if known is None:
+        if known is None or not spawner.owns(pid):
             os.close(pidfd)
-            raise ProcessLookupError(f"process {pid} is gone")
+            raise ProcessLookupError(errno.ESRCH, "the process that was started is gone")
     except BaseException:
         os.close(writing)
-        wait_for(pid)
+        spawner.abandon(pid)
         raise
     return Held(Identity(boot_id(), pid, known.start), pidfd, writing)
 
@@ -345,12 +372,14 @@ def send(processes: Iterable[Stat], number: signal.Signals) -> int:
     return sent
 
 
-def stop_all(look: Callable[[], Sequence[Stat]]) -> None:
+def stop_all(
+    look: Callable[[], Sequence[Stat]], signal_them: Callable[[Iterable[Stat], signal.Signals], int]
+) -> None:
     """SIGSTOP the processes that `look` finds, until it finds none that is not stopped."""
     stopped: set[tuple[int, int]] = set()
     for _ in range(STOP_ROUNDS):
         fresh = [known for known in look() if (known.pid, known.start) not in stopped]
         if not fresh:
             return
-        send(fresh, signal.SIGSTOP)
+        signal_them(fresh, signal.SIGSTOP)
         stopped.update((known.pid, known.start) for known in fresh)

@@ -11,7 +11,6 @@ import contextlib
 import enum
 import logging
 import os
-import pwd
 import selectors
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from drmaaticd.drm.accounts import Account, OwnAccount, Piped
 from drmaaticd.drm.base import PassingFault
 from drmaaticd.errors import ConfigurationError, Finding
 
@@ -72,9 +72,18 @@ class Output:
 
 
 class Commands:
-    """Runs Slurm's commands. Raises `ConfigurationError` from `find` where they are missing."""
+    """Runs Slurm's commands, under the account that jobs are to run under.
 
-    def __init__(self, environ: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> None:
+    Raises `ConfigurationError` from `find` where they are missing.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        timeout: float = TIMEOUT,
+        account: Account | None = None,
+    ) -> None:
+        self._account = OwnAccount() if account is None else account
         self._path = f"{environ.get('PATH') or os.defpath}:{MORE_PLACES}"
         self._programs: dict[str, str] = {}
         self._environment = self._fixed(environ)
@@ -84,22 +93,21 @@ class Commands:
             for kind in Kind
         }
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[Piped] = set()
         self._closed = False
 
     @property
     def user(self) -> str:
         """The number of the account whose jobs these commands submit and see."""
-        return str(os.geteuid())
+        return str(self._account.uid)
 
     def _fixed(self, environ: Mapping[str, str]) -> dict[str, str]:
         """All that a command, and thereby a job, is given of the daemon's environment."""
-        me = pwd.getpwuid(os.geteuid())
         fixed = {
             "PATH": self._path,
-            "HOME": me.pw_dir,
-            "USER": me.pw_name,
-            "LOGNAME": me.pw_name,
+            "HOME": self._account.home,
+            "USER": self._account.name,
+            "LOGNAME": self._account.name,
             "LC_ALL": "C.UTF-8",
         }
         return fixed | {name: environ[name] for name in KEPT_VARIABLES if environ.get(name)}
@@ -118,10 +126,6 @@ class Commands:
     def has(self, name: str) -> bool:
         """Whether this command is on this machine."""
         return name in self._programs
-
-    def command_line(self, name: str, arguments: Sequence[str]) -> list[str]:
-        """The words with which a command is started: the one place that decides under which account."""
-        return [self._programs[name], *arguments]
 
     async def run(
         self,
@@ -153,17 +157,10 @@ class Commands:
         """The same, blocking; for a thread, or a program without a loop."""
         start = time.monotonic()
         try:
-            process = subprocess.Popen(
-                self.command_line(name, arguments),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**self._environment, **(variables or {})},
-                cwd="/",
-                start_new_session=True,  # a Ctrl-C for the daemon is none for a submission
-            )
+            command = [self._programs[name], *arguments]
+            process = self._account.piped(command, {**self._environment, **(variables or {})})
         except OSError as error:
-            raise PassingFault(f"{name} cannot be started: {error.strerror}") from None
+            raise PassingFault(f"{name} cannot be started: {error.strerror or error}") from None
         with process, self._noted(process):
             try:
                 out, err = _communicate(process, stdin, start + self._timeout)
@@ -171,6 +168,8 @@ class Commands:
             except (TimeoutError, subprocess.TimeoutExpired):
                 process.kill()
                 raise PassingFault(f"{name} did not answer within {self._timeout:g} s") from None
+            except ProcessLookupError:
+                raise PassingFault(f"what became of {name} is not known: its helper is gone") from None
             except BaseException:
                 process.kill()
                 raise
@@ -185,7 +184,7 @@ class Commands:
         return Output(status, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
     @contextlib.contextmanager
-    def _noted(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def _noted(self, process: Piped) -> Iterator[None]:
         with self._lock:
             self._running.add(process)
         try:
@@ -210,12 +209,12 @@ class Commands:
         for pool in self._pools.values():
             pool.shutdown()
 
-    def _left(self) -> Iterable[subprocess.Popen[bytes]]:
+    def _left(self) -> Iterable[Piped]:
         with self._lock:
             return tuple(self._running)
 
 
-def _communicate(process: subprocess.Popen[bytes], stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
+def _communicate(process: Piped, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
     """Give a command its input and read all it says, within bounds. Raises `TimeoutError`, `PassingFault`.
 
     `Popen.communicate` would read without a bound.

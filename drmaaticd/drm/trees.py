@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from drmaaticd.drm import cgroups, processes
+from drmaaticd.drm.accounts import Account
 from drmaaticd.drm.processes import Stat, Target
 
 log = logging.getLogger(__name__)
@@ -42,31 +43,34 @@ class Tree:
     target: Target
     cgroup: Path | None = None
 
-    def members(self) -> list[Stat]:
-        """Those that live, now. Blocking."""
+    def members(self, account: Account) -> Sequence[Stat]:
+        """Those that live, now. Blocking. Raises OSError."""
         if self.cgroup is not None and self.cgroup.exists():
             stats = [processes.read_stat(pid) for pid in cgroups.pids(self.cgroup)]
             return [stat for stat in stats if stat is not None and stat.state not in "ZX"]
-        return processes.find([self.target])[self.target]
+        return account.find([self.target])[self.target]
 
 
 class Trees:
     """Acts on trees. All methods run on the loop; what blocks is done in this object's thread."""
 
-    def __init__(self, kill_after: float) -> None:
-        """`kill_after`: seconds from SIGTERM to SIGKILL."""
+    def __init__(self, kill_after: float, account: Account) -> None:
+        """`kill_after`: seconds from SIGTERM to SIGKILL. `account`: whose the processes are."""
         self._kill_after = kill_after
+        self._account = account
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-signals")
         self._leftovers: dict[Tree, None] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
     async def suspend(self, tree: Tree) -> None:
-        """Stop every process of the tree."""
-        await self._run(lambda: processes.stop_all(tree.members))
+        """Stop every process of the tree. Raises OSError."""
+        account = self._account
+        await self._run(lambda: processes.stop_all(lambda: tree.members(account), account.send))
 
     async def resume(self, tree: Tree) -> None:
-        """Let every process of the tree go on."""
-        await self._signal(tree, signal.SIGCONT)
+        """Let every process of the tree go on. Raises OSError."""
+        account = self._account
+        await self._run(lambda: account.send(tree.members(account), signal.SIGCONT))
 
     async def end(self, tree: Tree) -> None:
         """End the tree: SIGTERM, SIGCONT so that stopped ones hear it, after a while SIGKILL.
@@ -107,10 +111,10 @@ class Trees:
             pause = min(pause * 1.5, LONGEST_PAUSE) if left else SWEEP_PAUSE
         self._sweeper = None
 
-    async def _attempt(self, work: Callable[[A], T], on: A) -> T | Literal[True]:
+    async def _attempt(self, work: Callable[[Account, A], T], on: A) -> T | Literal[True]:
         """Do it in the thread; True, "there is more to do", if the machine is too short of something."""
         try:
-            return await self._run(lambda: work(on))
+            return await self._run(lambda: work(self._account, on))
         except OSError as error:
             log.warning("processes of ended jobs could not be looked at and are tried again: %s", error)
             return True
@@ -125,53 +129,50 @@ class Trees:
             await self._attempt(_sweep, list(self._leftovers))
         self._thread.shutdown(wait=True)
 
-    async def _signal(self, tree: Tree, number: signal.Signals) -> None:
-        await self._run(lambda: processes.send(tree.members(), number))
-
     def _run(self, work: Callable[[], T]) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _ask_to_end(tree: Tree) -> bool:
-    processes.send(tree.members(), signal.SIGTERM)
-    return processes.send(tree.members(), signal.SIGCONT) > 0
+def _ask_to_end(account: Account, tree: Tree) -> bool:
+    account.send(tree.members(account), signal.SIGTERM)
+    return account.send(tree.members(account), signal.SIGCONT) > 0
 
 
-def _is_alive(tree: Tree) -> bool:
-    return bool(tree.members())
+def _is_alive(account: Account, tree: Tree) -> bool:
+    return bool(tree.members(account))
 
 
-def _kill_command(tree: Tree) -> bool:
+def _kill_command(account: Account, tree: Tree) -> bool:
     """SIGKILL all but the launcher; returns whether anything is left that may be signalled."""
     root = tree.target.root
-    members = tree.members()
+    members = tree.members(account)
     others = [known for known in members if root is None or known.pid != root.pid]
-    return processes.send(others, signal.SIGKILL) > 0 or len(others) < len(members)
+    return account.send(others, signal.SIGKILL) > 0 or len(others) < len(members)
 
 
-def _kill(tree: Tree) -> bool:
+def _kill(account: Account, tree: Tree) -> bool:
     """SIGKILL all; returns whether there was anything to signal."""
-    members = tree.members()
+    members = tree.members(account)
     if members and tree.cgroup is not None and cgroups.kill(tree.cgroup):
         return True
-    return processes.send(members, signal.SIGKILL) > 0
+    return account.send(members, signal.SIGKILL) > 0
 
 
-def _sweep(trees: list[Tree]) -> list[Tree]:
+def _sweep(account: Account, trees: list[Tree]) -> list[Tree]:
     """SIGKILL the leftovers of these trees; returns the trees that had any."""
     left = []
     for tree in trees:
         if tree.cgroup is not None:
-            if _kill(tree):
+            if _kill(account, tree):
                 left.append(tree)
             else:
-                _remove_group(tree)
+                _remove_group(account, tree)
     loose = [tree for tree in trees if tree.cgroup is None]
-    found = processes.find([tree.target for tree in loose]) if loose else {}
-    left.extend(tree for tree in loose if processes.send(found[tree.target], signal.SIGKILL))
+    found = account.find([tree.target for tree in loose]) if loose else {}
+    left.extend(tree for tree in loose if account.send(found[tree.target], signal.SIGKILL))
     return left
 
 
-def _remove_group(tree: Tree) -> None:
+def _remove_group(account: Account, tree: Tree) -> None:
     if tree.cgroup is not None:
         cgroups.remove(tree.cgroup)

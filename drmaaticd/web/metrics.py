@@ -96,6 +96,7 @@ class _Present:
             "drmaaticd_script_findings", "Errors and warnings in script definitions.", figures.script_findings
         )
         yield _gauge("drmaaticd_uploads", "Uploads under way.", figures.uploads)
+        yield _gauge("drmaaticd_streams", "Streams of events that are open.", figures.streams)
         yield _gauge("drmaaticd_drm_up", "Whether the DRM works.", figures.drm_works)
         yield _gauge("drmaaticd_store_up", "Whether the store works.", figures.store_works)
 

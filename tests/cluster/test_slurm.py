@@ -18,6 +18,7 @@ import pytest
 
 from tests.cluster.outside import ACCOUNT, HOME, command, copy_tree, need_root
 from tests.cluster.warden import SCRIPTS, VARIABLE, Warden
+from tests.runas.outside import run, two_accounts
 
 SCRIPT = SCRIPTS["slurm"]
 TREE = HOME / "tree-slurm"
@@ -127,3 +128,13 @@ def test_faults_of_a_real_slurm(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.timeout(PART_TIMEOUT + 500)
+def test_under_a_second_account(
+    warden: Path, together: dict[str, tuple[subprocess.Popen[bytes], Path]]
+) -> None:
+    for process, _ in together.values():
+        process.wait(PART_TIMEOUT)
+    with two_accounts("slurm"):
+        run("slurm", "tests/runas/inside/test_slurm.py", DRM_CLUSTER="slurm", DRM_PARTITION="eight")

@@ -11,8 +11,10 @@ import pytest
 
 from drmaaticd.drm.drmaa import DrmaaEngine
 from drmaaticd.drm.local import LocalEngine
+from drmaaticd.drm.otheraccount import OtherAccount
 from drmaaticd.drm.slurm import SlurmEngine
 from tests.launching import Cluster, Place, end_all
+from tests.runas.places import let_in
 
 #: Within the account of a test cell (`tests/cluster/`) its engine is tested, elsewhere the embedded one.
 ENGINES = [os.environ.get("DRM_CLUSTER", "local")]
@@ -58,8 +60,28 @@ def slurm(tmp_path: Path, place: Place) -> Iterator[Cluster]:
     asyncio.run(clean_up())
 
 
+def runas(tmp_path: Path) -> Iterator[Cluster]:
+    """The embedded engine, with jobs under the second account of `tests/runas.sh`."""
+    let_in(tmp_path)
+    account = OtherAccount(os.environ["RUNAS_JOBS"])
+    place = Place(tmp_path / "tasks", jobs=account)
+    make = lambda: LocalEngine(tmp_path / "state", slots=2, kill_after=1.0, account=account)  # noqa: E731
+    made = Cluster(place, make, slots=2)
+
+    async def clean_up() -> None:
+        async with made.engine() as engine:
+            await end_all(engine, place)
+
+    yield made
+    asyncio.run(clean_up())
+    account.close()
+
+
 @pytest.fixture(params=ENGINES)
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
     """Each engine in turn."""
     makers = {"local": local, "gridengine": gridengine, "slurm": slurm}
-    yield from makers[request.param](tmp_path, Place(tmp_path / "tasks"))
+    if request.param == "runas":
+        yield from runas(tmp_path)
+    else:
+        yield from makers[request.param](tmp_path, Place(tmp_path / "tasks"))

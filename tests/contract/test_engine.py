@@ -94,7 +94,7 @@ async def test_an_unknown_id_is_no_ending(cluster: Cluster) -> None:
 async def test_more_jobs_than_slots_wait_and_run_in_order(cluster: Cluster) -> None:
     async with cluster.engine() as engine:
         held = await filled(engine, cluster)
-        order = cluster.place.root / "order"
+        order = cluster.place.common / "order"
         jobs = [cluster.place.job(f"echo {number} >>{order}") for number in range(5)]
         ids = [await engine.submit(job) for job in jobs]
         assert [await state(engine, job_id) for job_id in ids] == [JobState.QUEUED] * 5

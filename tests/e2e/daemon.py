@@ -40,7 +40,7 @@ _LISTENING = re.compile(r"listening on (http://\S+)")
 _BAD = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) ")
 
 #: What every daemon may say in a test.
-HARMLESS: tuple[str, ...] = (r"runs as root", r"client_ids: ORCID: is empty")
+HARMLESS: tuple[str, ...] = (r"runs as root", r"scripts are trusted", r"client_ids: ORCID: is empty")
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

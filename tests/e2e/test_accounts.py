@@ -234,7 +234,7 @@ class Ready(Notifier):
         self.event.set()
 
 
-@pytest.mark.logs("runs as root|ORCID: is empty")
+@pytest.mark.logs("runs as root|scripts are trusted|ORCID: is empty")
 def test_what_the_drm_refuses_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon in this process, over an engine that refuses when told to."""
     engine = MemoryEngine()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import requests
 
 from drmaaticd.client import Client, Unreachable
 from drmaaticd.settings import ORCID_PATTERN
@@ -428,3 +429,27 @@ def test_transfers_are_not_held_in_memory(drmaatic: Command, tmp_path: Path) -> 
     assert int(done.stderr.splitlines()[-1]) * 1024 < BOUND
     (tmp_path / "out" / "input").unlink()
     drmaatic("rm", done.stderr.splitlines()[0].removeprefix("task "))
+
+
+def test_waiting_listens_and_does_not_ask(service: Daemon, drmaatic: Command) -> None:
+    uuid = task_of(drmaatic("run", "gate"))
+    begin = len(service.log)
+    with Client(service.url) as client:
+        looks = client.looks(uuid)
+        state = ""
+        while state != "running":
+            state = next(looks)["state"]
+        (service.tasks / uuid / "go").touch()
+        assert [task["state"] for task in looks][-1] == "done"
+    service.wait_for_log(rf"GET /task/{uuid}/events 200", begin)
+    assert sum(f"GET /task/{uuid} 200" in line for line in service.log[begin:]) < 20
+
+
+def test_a_link_is_for_those_without_a_token(service: Daemon, drmaatic: Command) -> None:
+    uuid = task_of(drmaatic("run", "fails"))
+    drmaatic("wait", uuid)
+    made = drmaatic("link", uuid, "--lifetime", "60")
+    assert made.returncode == 0, made.stderr
+    assert "for 60 s" in made.stderr
+    answer = requests.get(made.stdout.strip(), timeout=20)
+    assert answer.json()["uuid"] == uuid

@@ -43,6 +43,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("store", "errors journal states tasks"),
     ("folder", "errors"),
     ("removal", "errors folder"),
+    ("sharing", "folder"),
     ("incoming", "errors folder removal"),
     ("mime", ""),
     ("archive", "errors folder"),
@@ -54,8 +55,11 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("launcher", "evidence runscript"),
     # The engines.
     ("drm", "drm.base errors evidence states"),
-    ("engines", "config drm drm.base errors script"),
-    ("probe", "config drm.base engines errors launcher workspace"),
+    # A program of its own, which nothing imports.
+    ("jobhelper", "drm removal sharing"),
+    ("runas", "config drm errors script"),
+    ("engines", "config drm drm.base errors runas script"),
+    ("probe", "config drm.base engines errors launcher runas workspace"),
     # What moves tasks on.
     ("gate", ""),
     ("faults", ""),

@@ -688,3 +688,14 @@ def test_a_pass_over_the_spool_is_bounded_and_leaves_the_daemons_own_files(tmp_p
     assert tmp_path.stat().st_mtime_ns > before
     assert len(list(tmp_path.iterdir())) == 21
     launcher.refresh(tmp_path / "none")  # told where it matters
+
+
+def test_a_refresh_makes_nothing_through_a_link(tmp_path: Path) -> None:
+    """A job may write to the spool, and knows the name."""
+    made = tmp_path / "made"
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / f".refresh-{os.getpid()}").symlink_to(made)
+    launcher.refresh(spool)
+    assert not made.exists()
+    assert not list(spool.iterdir())

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drmaaticd.drm import local, localrecords, processes
+from drmaaticd.drm.accounts import OwnAccount
 from drmaaticd.drm.base import Action, Array, Found, JobState, PassingFault, Report, Usage
 from drmaaticd.drm.local import LocalEngine
 from drmaaticd.drm.localjobs import JobFolder, LocalJob, Phase, Run
@@ -237,7 +238,7 @@ async def test_a_crash_while_a_job_is_being_started_neither_loses_nor_doubles_it
 @in_loop
 async def test_a_process_that_was_not_released_ends_with_its_parent(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    held = processes.start_held(["/bin/sh", "-c", f"touch {ran}"], {"PATH": "/usr/bin:/bin"})
+    held = processes.start_held(["/bin/sh", "-c", f"touch {ran}"], {"PATH": "/usr/bin:/bin"}, OwnAccount())
     held.close()
     await until(lambda: processes.has_ended(held.pidfd))
     os.close(held.pidfd)
@@ -701,3 +702,19 @@ async def test_what_an_ended_job_left_is_swept_by_the_next_engine_too(place: Pla
     with subprocess.Popen(["sleep", "600"], env=marks, start_new_session=True) as left:  # noqa: ASYNC220
         async with running(state):
             await until(lambda: left.poll() == -signal.SIGKILL)
+
+
+@in_loop
+async def test_a_claim_that_names_anothers_job_gives_no_power_over_it(place: Place, state: Path) -> None:
+    """A job can forge its claim, and the id in it is what the task is controlled by from then on."""
+    async with running(state, slots=2) as engine:
+        victim, forger = place.job("sleep 600"), place.job("sleep 600")
+        stolen, own = await engine.submit(victim), await engine.submit(forger)
+        await until_state(engine, stolen, JobState.RUNNING)
+        await until_state(engine, own, JobState.RUNNING)
+        assert (await report(engine, stolen)).about(forger.task).state is JobState.UNKNOWN
+        await engine.control(stolen, Action.TERMINATE, forger.task)
+        await until_state(engine, own, JobState.ENDED)
+        assert (await report(engine, stolen)).state is JobState.RUNNING
+        await engine.control(stolen, Action.TERMINATE, victim.task)
+        await until_state(engine, stolen, JobState.ENDED)

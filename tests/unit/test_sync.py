@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from drmaaticd import config, launcher, submission
+from drmaaticd import config, launcher, reaping, submission, sync
 from drmaaticd.changes import Changes
 from drmaaticd.controls import Controls
 from drmaaticd.drm.base import Array, JobState, PassingFault, Refused, Report, Usage
@@ -426,6 +426,38 @@ async def test_a_strange_doorbell_is_left_alone_and_told_once(house: Callable[..
         await h.passes(uuid, State.DONE)
 
 
+@pytest.mark.logs("doorbell of an unknown task")
+@pytest.mark.logs("names of no task; others go")
+@over
+async def test_a_spool_full_of_names_is_cleared(house: Callable[..., Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync, "STRANGE_KEPT", 5)
+        await _clear_names(house)
+
+
+async def _clear_names(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        for number in range(30):
+            (h.workspace.spool / f"name-{number}").touch()
+        (h.workspace.spool / "ffffffff-0000-4000-8000-000000000000.ended" / "deep").mkdir(parents=True)
+        uuid = await h.add()
+        await h.run(uuid, await h.submitted(uuid))
+        await h.passes(uuid, State.DONE)
+        await h.sync.spool_pass()
+        assert len(list(h.workspace.spool.iterdir())) == 5
+
+
+@over
+async def test_a_doorbell_that_is_a_folder_is_answered_and_goes(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        uuid = await h.add()
+        (h.workspace.spool / f"{uuid}.ended" / "deep").mkdir(parents=True)
+        await h.run(uuid, await h.submitted(uuid))
+        await h.passes(uuid, State.DONE)
+        await h.sync.spool_pass()
+        assert not list(h.workspace.spool.iterdir())
+
+
 # -- controls
 
 
@@ -681,3 +713,24 @@ async def test_what_another_job_used_is_not_this_ones(house: Callable[..., Any])
         await until(lambda: ("finished", job_id) in h.engine.calls, "the reaping")
         await asyncio.sleep(0)
         assert "max_rss_bytes" not in h.get(uuid).usage
+
+
+@pytest.mark.logs("goes on; it is ended")
+@over
+async def test_a_job_that_goes_on_after_its_ending_is_ended(house: Callable[..., Any]) -> None:
+    """Its task has ended, so that nobody could stop it any more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reaping, "TRIES", 2)
+        patch.setattr(reaping, "FIRST_PAUSE", 0.01)
+        await _go_on(house)
+
+
+async def _go_on(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        uuid = await h.add()
+        job_id = await h.submitted(uuid)
+        h.engine.begin(job_id)
+        await h.run(uuid, job_id)
+        await h.passes(uuid, State.DONE)
+        await until(lambda: h.engine.jobs[job_id].report.state is JobState.ENDED, "its end")
+        assert h.state(uuid) is State.DONE

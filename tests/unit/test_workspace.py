@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from drmaaticd import folder as folders
 from drmaaticd.errors import Forbidden, NotFound, StoreError, Unavailable
-from drmaaticd.folder import components
-from drmaaticd.removal import FilesRemain
+from drmaaticd.folder import LIST, components, opened
+from drmaaticd.removal import FilesRemain, empty
+from drmaaticd.sharing import share
 from drmaaticd.workspace import Workspace
 from tests.trees import (
     NOBODY,
@@ -94,21 +95,39 @@ def test_prepare_makes_the_places_whatever_the_umask(tmp_path: Path) -> None:
     assert workspace.folder(UUID) == workspace.tasks_dir / UUID
 
 
+class Jobs:
+    """The jobs' account, where it is also the daemon's: what it does is done at once."""
+
+    def __init__(self, gid: int) -> None:
+        self.gid = gid
+
+    def empty(self, folder: int) -> str:
+        with opened(".", LIST, dir_fd=folder) as here:
+            empty(here)
+        return ""
+
+    def share(self, folder: int) -> str:
+        share(folder, self.gid)
+        return ""
+
+
 def test_a_group_may_write_where_jobs_write(tmp_path: Path) -> None:
     group = os.getgid()
-    workspace = Workspace(tmp_path, group=group)
+    workspace = Workspace(tmp_path, jobs=Jobs(group))
     workspace.prepare()
     incoming = workspace.incoming(UUID)
     file = incoming.create()
     incoming.commit({file.token: "a"})
     incoming.discard()
     script = workspace.store_script(b"x", "s")
+    assert workspace.make_control(UUID) == workspace.control(UUID)
     expected = {
-        tmp_path / ".control": 0o2770,
-        tmp_path / ".spool": 0o2770,
+        tmp_path / ".control": 0o2710,
+        tmp_path / ".spool": 0o2730,
         tmp_path / ".scripts": 0o2750,
         tmp_path / ".incoming": 0o700,
         tmp_path / ".trash": 0o700,
+        tmp_path / ".control" / UUID: 0o2770,
         tmp_path / UUID: 0o2770,
         tmp_path / UUID / "a": 0o660,
         script: 0o555,

@@ -264,7 +264,7 @@ class FakeService:
         return self.version, [whole | script for script in self.all_scripts]
 
     def figures(self) -> Figures:
-        return Figures({"running": 2}, len(self.all_scripts), 1, 3, not self.fault, True)
+        return Figures({"running": 2}, len(self.all_scripts), 1, 3, 4, not self.fault, True)
 
     def health(self) -> dict[str, Any]:
         return {"status": "ok"}

@@ -143,6 +143,7 @@ def test_figures(running: Running) -> None:
     lines = told.text.splitlines()
     assert 'drmaaticd_tasks{state="running"} 2.0' in lines
     assert "drmaaticd_uploads 3.0" in lines
+    assert "drmaaticd_streams 4.0" in lines
     assert "drmaaticd_drm_up 1.0" in lines
     assert 'drmaaticd_http_requests_total{method="GET",route="/script/{}",status="200"} 1.0' in lines
     assert 'drmaaticd_http_requests_total{method="GET",route="none",status="404"} 1.0' in lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -63,6 +64,30 @@ def test_a_stream_that_is_none_or_ends(service: Service, client: Client, answer:
     assert states(client) == ["created", "running", "done"]
 
 
+def test_a_stream_is_asked_for_again_when_the_service_says(service: Service, client: Client) -> None:
+    service.on(EVENTS, {}, status=429, **{"Retry-After": "3600"})
+    service.on(ASK, *map(task, ["created", "running", "running", "running", "done"]))
+    client.wait(TASK)
+    assert service.asked("GET").count(f"/task/{TASK}/events") == 1
+
+
+def test_a_stream_that_a_proxy_keeps_back_is_given_up(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SILENCE", 0.05)
+    over = threading.Event()
+
+    def silent(headers: dict[str, str]) -> Any:
+        over.wait(20)
+        return 200, STREAM, b""
+
+    service.answers[EVENTS] = [silent]
+    service.on(ASK, *map(task, ["created", "running", "running", "done"]))
+    assert states(client) == ["created", "running", "done"]
+    over.set()
+    assert service.asked("GET").count(f"/task/{TASK}/events") == 1
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_stream_that_is_refused(service: Service, client: Client, status: int) -> None:
     service.on(EVENTS, {}, status=status)
@@ -89,6 +114,17 @@ def test_wait_bears_a_restart_but_not_for_ever(service: Service) -> None:
         with pytest.raises(WaitTimeout):
             client.wait(TASK, timeout=0.01)
     assert f"/task/{TASK}/events" not in service.asked("GET"), "a stream's silence outlasts so short a wait"
+
+
+def test_a_bounded_wait_does_not_bear_a_service_that_is_away(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(watching.time, "sleep", slept.append)
+    service.on(ASK, {}, status=503, **{"Retry-After": "30"})
+    with pytest.raises(ApiError):
+        client.wait(TASK, timeout=5)
+    assert slept == []
 
 
 def test_a_refusal_ends_a_wait(service: Service, client: Client) -> None:

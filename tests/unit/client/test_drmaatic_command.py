@@ -9,13 +9,24 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drmaaticd.client import ApiError, Refused, Unreachable, WaitTimeout, cli, credentials, signin, status
+from drmaaticd.client import (
+    ApiError,
+    Refused,
+    Unreachable,
+    WaitTimeout,
+    cli,
+    credentials,
+    signin,
+    status,
+    upload,
+)
 from drmaaticd.client.arguments import add_parameters, inputs
 from drmaaticd.client.terminal import printable
 from tests.httpservice import CUT, TASK, Content, Service, task
@@ -216,6 +227,32 @@ def test_ctrl_c_leaves_the_task(
     assert service.asked("PUT") == service.asked("DELETE") == []
 
 
+@pytest.mark.parametrize("when", ["in the body", "after it"])
+def test_ctrl_c_while_sending(
+    service: Service, drmaatic: Run, stats: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    stats.write_bytes(b"x" * 2_000_000)
+    real = upload._blocks
+
+    def interrupted(path: Path, size: int) -> Any:
+        yield from real(path, size // 2)
+        signal.raise_signal(signal.SIGINT)
+
+    def answer(headers: dict[str, str]) -> Any:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        threading.Event().wait(1)
+        return CUT, {}, b""
+
+    if when == "in the body":
+        monkeypatch.setattr(upload, "_blocks", interrupted)
+    else:
+        service.answers["POST /task/"] = [answer]
+    assert drmaatic("run", "stats", "--input", stats) == status.INTERRUPTED
+    said = capsys.readouterr().err
+    assert ("nothing was run" in said) == (when == "in the body")
+    assert ("--idempotency-key" in said) == (when == "after it")
+
+
 def test_a_wait_may_be_bounded(service: Service, drmaatic: Run, capsys: Output) -> None:
     service.on(f"GET /task/{TASK}", task("running"))
     assert drmaatic("wait", TASK, "--timeout", "0") == status.TIMED_OUT
@@ -307,6 +344,23 @@ def test_nothing_was_written(service: Service, drmaatic: Run, capsys: Output) ->
     service.on(f"GET /task/{TASK}", task("queued_active"))
     assert drmaatic("logs", TASK) == 0
     assert "queued_active" in capsys.readouterr().err
+
+
+def test_link(service: Service, drmaatic: Run, capsys: Output) -> None:
+    made = {"url": "http://x/secret", "expires_in": 60}
+    service.on(f"POST /task/{TASK}/link?lifetime=60", made, status=201)
+    assert drmaatic("link", TASK, "--lifetime", "60") == 0
+    assert capsys.readouterr().out == "http://x/secret\n"
+    assert drmaatic("link", TASK, "--lifetime", "60", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == made
+
+
+def test_a_fault_of_the_service_is_told_with_its_number(
+    service: Service, drmaatic: Run, capsys: Output
+) -> None:
+    service.on(f"GET /task/{TASK}", {}, status=500, **{"X-Request-ID": "abc123"})
+    assert drmaatic("status", TASK) == 1
+    assert "abc123" in capsys.readouterr().err
 
 
 # Signing in
