@@ -28,6 +28,7 @@ from drmaaticd.history import History
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
 from drmaaticd.openapi.document import Site
+from drmaaticd.particulars import Particulars
 from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
 from drmaaticd.store import ANY, Store
@@ -88,6 +89,7 @@ class Service:
         self._controls = controls
         self._housekeeping = housekeeping
         self.accounts = accounts
+        self.particulars = Particulars(self._seen, controls)
         self._watching = watching
         self.history = History(store, self._view)
 

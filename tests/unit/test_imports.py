@@ -79,6 +79,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("sync", "config drm.base gate launcher outcome reaping states store tasks verdict workspace"),
     ("submission", "config drm.base errors faults gate launcher states store sync tasks workspace"),
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),
+    ("particulars", "callers controls drm.base tasks view"),
     ("housekeeping", "config gate store tasks workspace"),
     ("drafts", "auth callers errors scripts tasks workspace"),
     ("intake", ALL),

@@ -14,6 +14,7 @@ from drmaaticd.web.ui.page import NoPageHandler
 from drmaaticd.web.ui.script import RerunPage, ScriptPage
 from drmaaticd.web.ui.scripts import HomePage
 from drmaaticd.web.ui.session import with_session
+from drmaaticd.web.ui.task import MembersHandler, TaskActionPage, TaskPage
 
 Route = tuple[str, type[Handler]]
 
@@ -22,6 +23,9 @@ PAGES: tuple[Route, ...] = (
     (r"/ui/script/([^/]+)/?", ScriptPage),
     (r"/ui/task/([^/]+)/rerun/?", RerunPage),
     (r"/ui/compare/?", ComparePage),
+    (r"/ui/task/([^/]+)/?", TaskPage),
+    (r"/ui/task/([^/]+)/members", MembersHandler),
+    (r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)", TaskActionPage),
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 

@@ -7,14 +7,16 @@ something must come from the page itself: same origin, and with the token agains
 
 from __future__ import annotations
 
+import contextlib
 from http.cookies import Morsel
 from typing import Any
 from urllib.parse import urlsplit
 
 from tornado.web import HTTPError
 
-from drmaaticd.errors import Forbidden
+from drmaaticd.errors import Forbidden, NotAuthenticated
 from drmaaticd.web.base import Handler
+from drmaaticd.web.interface import Caller
 
 #: The cookie's value is one of these, a dot, and the token.
 COOKIE = "drmaaticd_session"
@@ -24,6 +26,9 @@ PASTED = "pasted"
 """The token was brought along and outlives the session."""
 
 XSRF_COOKIE = "drmaaticd_xsrf"
+
+#: A read-only link's secret, for the addresses of its one task: it is then in none of them.
+LINK_COOKIE = "drmaaticd_link"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -78,6 +83,14 @@ class Session(Handler):
             self.check_same_origin()
         _, token = self.cookie_token
         return f"Bearer {token}" if token else None
+
+    def follow_link(self, caller: Caller, uuid: str) -> Caller:
+        """The caller, with what the cookie of a link lets them read while it lasts."""
+        morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
+        if morsel is not None:
+            with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
+                return self.service.follow(caller, uuid, morsel.value)
+        return caller
 
     def check_same_origin(self) -> None:
         """Raise `Forbidden` unless the request was sent by one of our own pages."""
