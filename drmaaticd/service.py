@@ -19,6 +19,7 @@ from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import ACTIONS, DONE_DETAILS, PAST, Controls
+from drmaaticd.desk import Desk
 from drmaaticd.drafts import Draft
 from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
@@ -77,6 +78,7 @@ class Service:
         housekeeping: Housekeeping,
         accounts: Accounts,
         watching: Watching,
+        desk: Desk,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
@@ -92,6 +94,7 @@ class Service:
         self.particulars = Particulars(self._seen, controls)
         self._watching = watching
         self.history = History(store, self._view)
+        self.desk = desk
 
     # -- who and whether -----------------------------------------------------------------------
 

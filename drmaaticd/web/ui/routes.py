@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drmaaticd.web.base import Handler
+from drmaaticd.web.ui import admin, signin, tasks
 from drmaaticd.web.ui.assets import AssetHandler
 from drmaaticd.web.ui.compare import ComparePage
 from drmaaticd.web.ui.page import NoPageHandler
@@ -26,6 +27,9 @@ PAGES: tuple[Route, ...] = (
     (r"/ui/task/([^/]+)/?", TaskPage),
     (r"/ui/task/([^/]+)/members", MembersHandler),
     (r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)", TaskActionPage),
+    *signin.ROUTES,
+    *tasks.ROUTES,
+    *admin.ROUTES,
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 
