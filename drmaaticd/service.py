@@ -19,11 +19,13 @@ from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import ACTIONS, DONE_DETAILS, PAST, Controls
+from drmaaticd.desk import Desk
 from drmaaticd.drafts import Draft
 from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
 from drmaaticd.filters import parse_filters
 from drmaaticd.gate import FileGate
+from drmaaticd.history import History
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
 from drmaaticd.openapi.document import Site
@@ -76,6 +78,7 @@ class Service:
         housekeeping: Housekeeping,
         accounts: Accounts,
         watching: Watching,
+        desk: Desk,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
@@ -90,6 +93,8 @@ class Service:
         self.accounts = accounts
         self.particulars = Particulars(self._seen, controls)
         self._watching = watching
+        self.history = History(store, self._view)
+        self.desk = desk
 
     # -- who and whether -----------------------------------------------------------------------
 

@@ -86,6 +86,9 @@ class Draft(Protocol):
     async def close_file(self) -> None:
         """End the file that is open."""
 
+    async def keep_file(self, name: str, uuid: str, stored_name: str) -> None:
+        """Take over an input file of an earlier task. Raises `TooLarge` or `StorageFull`."""
+
     async def finish(self) -> tuple[JSON, bool]:
         """Make the task: it, and whether it is new (False for a replayed idempotency key)."""
 
@@ -171,11 +174,77 @@ class Watch(Protocol):
         """End it; once more does nothing. Who waits in `next` is told the end."""
 
 
+class History(Protocol):
+    """What the page asks about a script's earlier tasks."""
+
+    def expected(self, script: str) -> JSON: ...
+    def latest(self, caller: Any, script: str, most: int) -> list[JSON]: ...
+
+
 class Particulars(Protocol):
     """What the page asks about one task, beside the API's view of it."""
 
     def task(self, caller: Any, uuid: str) -> JSON: ...
     def members(self, caller: Any, uuid: str) -> JSON: ...
+
+
+class Begun(Protocol):
+    """A sign-in at a provider that has begun."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def verifier(self) -> str: ...
+    @property
+    def nonce(self) -> str: ...
+
+
+class Listing(Protocol):
+    """A page of the list of tasks."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def tasks(self) -> list[JSON]: ...
+    @property
+    def states(self) -> Mapping[str, int]:
+        """How many there are in each state, were it not for the filter by state."""
+
+
+class Administration(Protocol):
+    """What administrators alone may ask; see `drmaaticd.administration`."""
+
+    def check(self, caller: Any) -> None: ...
+    async def health(self, caller: Any) -> JSON: ...
+    def scripts(self, caller: Any) -> list[JSON]: ...
+    async def reload_scripts(self, caller: Any) -> None: ...
+    def groups(self, caller: Any) -> list[JSON]: ...
+    def users(self, caller: Any, search: str, page: int, size: int) -> tuple[int, list[JSON]]: ...
+    def user(self, caller: Any, key: str) -> JSON | None: ...
+    async def set_user(
+        self, caller: Any, name: str, *, group: str | None = None, disabled: bool | None = None
+    ) -> JSON: ...
+
+
+class Desk(Protocol):
+    """What the page alone asks."""
+
+    @property
+    def administration(self) -> Administration: ...
+
+    def ways_in(self) -> list[str]:
+        """The names of the providers at which people can sign in."""
+
+    def begin_sign_in(self, provider: str, redirect_uri: str) -> Begun: ...
+    async def sign_in(
+        self, provider: str, code: str, *, verifier: str, nonce: str, redirect_uri: str, address: str
+    ) -> JSON: ...
+    def issuer(self, provider: str) -> str | None: ...
+    def anonymous(self) -> bool: ...
+    async def check_token(self, token: str, address: str) -> Caller: ...
+    def list_tasks(self, caller: Any, query: Mapping[str, str], page: int, size: int) -> Listing: ...
 
 
 class Service(Protocol):
@@ -184,7 +253,11 @@ class Service(Protocol):
     @property
     def config(self) -> Settings: ...
     @property
+    def history(self) -> History: ...
+    @property
     def particulars(self) -> Particulars: ...
+    @property
+    def desk(self) -> Desk: ...
     async def authenticate(self, authorization: str | None, address: str) -> Caller: ...
     def follow(self, caller: Any, uuid: str, text: str, /) -> Caller:
         """The caller, with leave to read the task by this link. Raises `NotAuthenticated`."""
