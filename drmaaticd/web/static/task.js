@@ -296,12 +296,13 @@ function sure(action) {
   byId("sure-title").textContent = title;
   byId("sure-text").textContent = text;
   byId("sure-yes").textContent = yes;
-  dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
+  return new Promise((resolve) => { answer = resolve; });
 }
+
+let answer = null;
+byId("sure-yes").addEventListener("click", () => answer?.(true));
+byId("sure").addEventListener("close", () => { if (!byId("sure").open) answer?.(false); }); // it comes late, maybe after the next question
 
 async function act(button) {
   const action = button.dataset.action;
