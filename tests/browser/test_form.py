@@ -41,12 +41,33 @@ max_length = 500
 """
 
 
+CHOOSY = """
+inline = "#!/bin/sh\\ntrue"
+[[param]]
+name = "sets"
+type = "string"
+choices = ["a", "b"]
+multiple = true
+required = true
+[[param]]
+name = "sure"
+type = "bool"
+required = true
+[[param]]
+name = "method"
+type = "string"
+choices = ["fast", "exact"]
+required = true
+"""
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder: Path = tmp_path_factory.mktemp("form")
     with daemon(folder, start=False) as made:
         made.script("align", forms.ALIGN)
         made.script("plain", PLAIN)
+        made.script("choosy", CHOOSY)
         made.script("bare", 'inline = "#!/bin/sh\\ntrue"')
         made.start()
         yield made
@@ -170,6 +191,22 @@ def test_a_wrong_form_is_not_sent_and_says_where(service: Daemon, page: Page) ->
     expect(page.get_by_label("Sample")).to_be_focused()
     assert sent == []
     check_looks(page)
+
+
+def test_choices_that_must_be_made(service: Daemon, page: Page) -> None:
+    page.goto(f"{service.url}/ui/script/choosy")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#summary").get_by_role("link")).to_have_text(
+        ["Sets: is required", "Sure: is required", "Method: is required"]
+    )
+    expect(page.get_by_label("a", exact=True)).to_be_focused()
+    check_looks(page)
+    page.get_by_label("b", exact=True).check()
+    page.get_by_role("radio", name="No").check()
+    page.get_by_label("Method").select_option("exact")
+    expect(page.locator("[aria-invalid]")).to_have_count(0)
+    document = forms.task(page.context, service, forms.start(page))
+    assert forms.params(document) == {"sets": ["b"], "sure": "false", "method": "exact"}
 
 
 def test_what_the_page_finds_is_what_the_service_would_say(service: Daemon, page: Page) -> None:
