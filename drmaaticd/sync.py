@@ -38,6 +38,9 @@ DOORBELLS_PER_PASS = 500
 CALM = 0.5
 FRESH_PER_PASS = 100
 
+#: Doorbells of unknown tasks that are told by name in one pass; the others are counted.
+STRANGE_TOLD = 5
+
 #: Records judged without giving the loop back.
 SLICE = 50
 
@@ -119,15 +122,17 @@ class Sync:
         names = await self._files.run(self._list_doorbells)
         rung: dict[str, Key] = {}
         dead: list[str] = []
+        strange: list[str] = []
         for name in names:
             bell = launcher.parse_doorbell(name)
             task = self._store.get(bell.task) if bell is not None else None
             if bell is None or task is None:
-                self._report_strange(name)
+                strange.append(name)
             elif task.final:
                 dead.append(name)
             else:
                 rung[name] = (bell.task, bell.index)
+        self._report_strange(strange)
         self._look_at_fresh()
         looks, self._looks = self._looks, set()
         keys = looks | set(rung.values())
@@ -163,10 +168,13 @@ class Sync:
         for name in names:
             (self._workspace.spool / name).unlink(missing_ok=True)
 
-    def _report_strange(self, name: str) -> None:
+    def _report_strange(self, names: Sequence[str]) -> None:
         """A doorbell of a task that is not here stays: it may belong to another daemon's store."""
-        self._strange.add(name)
-        log.warning("the spool holds a doorbell of an unknown task, which is left alone: %r", name)
+        self._strange.update(names)
+        for name in names[:STRANGE_TOLD]:
+            log.warning("the spool holds a doorbell of an unknown task, which is left alone: %r", name)
+        if len(names) > STRANGE_TOLD:
+            log.warning("the spool holds %d more such doorbells", len(names) - STRANGE_TOLD)
 
     # -- the sweep --------------------------------------------------------------------------
 

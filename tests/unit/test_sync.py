@@ -6,6 +6,7 @@ Store, workspace and launchers are real; a job is run by running its ``run.sh`` 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -446,6 +447,26 @@ async def test_an_engine_that_can_tell_is_asked(house: Callable[..., Any]) -> No
 
 
 # -- the spool
+
+
+@pytest.mark.logs("doorbell of an unknown task|7 more such doorbells")
+@over
+async def test_many_strange_doorbells_are_counted(house: Callable[..., Any]) -> None:
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("drmaaticd.sync")
+    logger.addHandler(handler)
+    try:
+        async with house() as h:
+            for number in range(12):
+                (h.workspace.spool / f"00000000-0000-4000-8000-{number:012d}.1").touch()
+            await h.sync.spool_pass()
+            await h.sync.spool_pass()
+            assert len(list(h.workspace.spool.iterdir())) == 12
+    finally:
+        logger.removeHandler(handler)
+    assert len([text for text in told if "doorbell" in text]) == 6
 
 
 @pytest.mark.logs("doorbell of an unknown task")
