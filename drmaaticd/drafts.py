@@ -16,16 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 from drmaaticd.auth.quotas import Room
 from drmaaticd.callers import Caller
-from drmaaticd.errors import DrmaaticdError, FieldError, InvalidInput, NotFound, TooLarge, Unavailable
+from drmaaticd.errors import (
+    DrmaaticdError,
+    FieldError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
 from drmaaticd.scripts import Checked, Script, Upload
 from drmaaticd.tasks import Task
-from drmaaticd.workspace import Incoming, IncomingFile, Unfiled
+from drmaaticd.workspace import Incoming, IncomingFile, OpenedFile, Unfiled
 
 if TYPE_CHECKING:
     from drmaaticd.intake import Intake
 
 #: Bytes of all text fields together; they are held in memory until the last byte has come.
 MAX_TEXT = 4 * 1024 * 1024
+
+#: Bytes of a file of an earlier task that are copied in one step: others may come in between.
+COPY_BYTES = 64 * 1024 * 1024
 
 #: Characters of a task's description.
 MAX_DESCRIPTION = 200
@@ -106,6 +117,9 @@ class Draft:
         self._files: dict[str, list[Upload]] = {}
         self._open: tuple[str, str, IncomingFile] | None = None
         self._written = 0
+        self._kept_bytes = 0
+        self._lost: list[FieldError] = []
+        """What could not be taken over from earlier tasks."""
         self._over = False
         self._finishing: asyncio.Task[tuple[Task, bool]] | None = None
         self._lock = asyncio.Lock()
@@ -145,6 +159,42 @@ class Draft:
             await self._intake.files.run(handle.close)
             upload = Upload(client_name=client_name, size=self._written, token=handle.token)
             self._files.setdefault(name, []).append(upload)
+
+    async def keep_file(self, name: str, uuid: str, stored_name: str) -> None:
+        """Take over an input file of an earlier task that the caller may use.
+
+        It is copied, since either task's job may write to its own. What is not there any more is told
+        by `finish`, at its field. Raises `TooLarge`, `StorageFull`, `Unavailable`, `TooManyRequests`.
+        """
+        try:
+            client_name, opened = await self._intake.open_input(self.caller, uuid, stored_name)
+        except (NotFound, Forbidden):
+            self._lost.append(
+                FieldError(name, f"{stored_name[:80]!r} of the earlier task is gone; choose a file")
+            )
+            return
+        try:
+            self._kept_bytes += opened.size
+            if self._kept_bytes > self._intake.config.server.max_upload:
+                raise TooLarge(f"The files are larger than {self._intake.config.server.max_upload} bytes.")
+            self._intake.hold_place(self)
+            await self.open_file(name, client_name)
+            while self._written < opened.size and await self._copy(opened):
+                pass
+            await self.close_file()
+        finally:
+            await self._intake.files.run(opened.close)
+
+    async def _copy(self, source: OpenedFile) -> int:
+        """Append the next piece of `source` to the open file; how many bytes it had."""
+        async with self._turn():
+            _, _, handle = self._current()
+            length = min(COPY_BYTES, source.size - self._written)
+            if self._room is not None:
+                self._room.take(length)
+            copied = await self._intake.files.run(handle.copy, source.fd, self._written, length)
+            self._written += copied
+            return copied
 
     async def finish(self) -> tuple[dict[str, Any], bool]:
         """Make a task of it: (the task as JSON, whether it is new).
@@ -252,7 +302,7 @@ class Draft:
 
     def order(self) -> Order:
         """What is asked for. Raises `InvalidInput` naming every wrong field, or else `NotFound`."""
-        errors: list[FieldError] = []
+        errors = list(self._lost)
         name = self._one("task_name", errors)
         if not name and not any(error.name == "task_name" for error in errors):
             errors.append(FieldError("task_name", "is required: the name of a script"))
@@ -297,7 +347,8 @@ class Draft:
         try:
             checked = script.check(fields, files, ignore_unknown=self._intake.config.compat.ignore_unknown)
         except InvalidInput as error:
-            errors.extend(error.errors)
+            lost = {gone.name for gone in self._lost}  # that it is missing is said already
+            errors.extend(wrong for wrong in error.errors if wrong.name not in lost)
             return script, None
         return script, checked
 

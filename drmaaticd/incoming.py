@@ -30,6 +30,9 @@ NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK,
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 1024 * 1024
 
+#: What ``copy_file_range`` says where it cannot copy between two files (copy_file_range(2)).
+_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+
 
 @dataclass(frozen=True, slots=True)
 class Modes:
@@ -47,11 +50,29 @@ class Modes:
         """Of uploaded files."""
         return 0o640 if self.gid is None else 0o660
 
+    @property
+    def readable(self) -> int:
+        """Of folders that jobs read."""
+        return 0o750 if self.gid is None else 0o2750
+
     def apply(self, fd: int, mode: int, *, shared: bool = True) -> None:
         """Set the mode, whatever the umask, and where it is `shared` the group. Raises OSError."""
         if shared and self.gid is not None and os.fstat(fd).st_gid != self.gid:
             os.fchown(fd, -1, self.gid)
         os.fchmod(fd, mode)
+
+    def make_folder(self, parent: int, name: str, mode: int) -> None:
+        """A folder `name` with exactly these permissions, whether it was there or not."""
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        try:
+            with opened(name, LIST, dir_fd=parent) as fd:
+                status = os.fstat(fd)
+                if status.st_mode & 0o7777 != mode or self.gid not in (None, status.st_gid):
+                    self.apply(fd, mode, shared=bool(mode & 0o070))
+        except OSError as error:
+            error.filename = error.filename or name
+            raise
 
 
 class IncomingFile:
@@ -78,6 +99,23 @@ class IncomingFile:
                 # This starts the writing of what is still to be written, and does not wait for it.
                 os.posix_fadvise(self.fd, self._told, self.size - self._told, os.POSIX_FADV_DONTNEED)
                 self._told = self.size
+
+    def copy(self, source: int, offset: int, length: int) -> int:
+        """Append `length` bytes of the file `source` (a descriptor) from `offset`; how many there were.
+
+        The system copies, or shares the blocks where the file system can. Raises `StorageFull`, OSError.
+        """
+        with storage_errors():
+            try:
+                copied = os.copy_file_range(source, self.fd, length, offset)
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+                data = os.pread(source, min(length, _COPY_BYTES), offset)
+                self.write(data)
+                return len(data)
+        self.size += copied
+        return copied
 
     def sync(self) -> None:
         """Return when what was written is on the disk. Raises `StorageFull` or OSError."""

@@ -37,7 +37,7 @@ from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.tasks import Task, now_ms
-from drmaaticd.workspace import Unfiled, Workspace
+from drmaaticd.workspace import OpenedFile, Unfiled, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,17 @@ class Intake:
         caller.check_may_use(task)
         return task
 
+    async def open_input(self, caller: Caller, uuid: str, stored_name: str) -> tuple[str, OpenedFile]:
+        """An input file of a task that the caller may use: the name that the client gave, and the file.
+
+        Raises `NotFound`, `Forbidden`.
+        """
+        task = self.usable_task(caller, uuid)
+        client_name = task.files_name.get(stored_name)
+        if client_name is None or task.deleted is not None:
+            raise NotFound("There is no such file.")
+        return client_name, await self.files.run(self.workspace.open, task.folder, stored_name.encode())
+
     # -- admission -------------------------------------------------------------------------------
 
     async def admit(self, caller: Caller, key: str | None, length: int | None) -> Room | None:
@@ -149,6 +160,12 @@ class Intake:
         if key is not None:
             self._keys_under_way.add(_key(caller, key))
         return Draft(self, caller, key, present, holds_place=holds_place, room=room)
+
+    def hold_place(self, draft: Draft) -> None:
+        """Have a draft, whose body is small, hold a place all the same: it is about to copy files."""
+        if not draft.holds_place:
+            self._take_place(draft.caller)
+            draft.holds_place = True
 
     def _take_place(self, caller: Caller) -> None:
         server = self.config.server
@@ -237,7 +254,7 @@ class Intake:
     async def _write_down(self, draft: Draft, order: Order) -> Task:
         """Put files, launcher and record in their places; on failure nothing of them remains."""
         try:
-            task = await self.files.run(self._prepare, draft, order)
+            task = self._submitter.announced(await self.files.run(self._prepare, draft, order))
             # Others may have come in the meantime; from here to `durable` nobody does.
             self._quotas.check_live(draft.caller)
             self._accounts.charge(draft.caller, task.cost)
@@ -318,6 +335,9 @@ def _record(draft: Draft, order: Order, checked: Checked, folder: str, accounts:
         "queue": script.resources.queue or group.queue,
         "native": script.resources.native,
         "account": group.account,
+        "qos": script.resources.qos,
+        "licenses": script.resources.licenses,
+        "gres": script.resources.gres,
     }
     array = script.array
     return Task(

@@ -25,9 +25,11 @@ from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
 from drmaaticd.filters import parse_filters
 from drmaaticd.gate import FileGate
+from drmaaticd.history import History
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
 from drmaaticd.openapi.document import Site
+from drmaaticd.particulars import Particulars
 from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
 from drmaaticd.store import ANY, Store
@@ -89,7 +91,9 @@ class Service:
         self._controls = controls
         self._housekeeping = housekeeping
         self.accounts = accounts
+        self.particulars = Particulars(self._seen, controls)
         self._watching = watching
+        self.history = History(store, self._view)
         self.desk = desk
 
     # -- who and whether -----------------------------------------------------------------------

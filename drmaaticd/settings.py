@@ -36,6 +36,9 @@ NATIVE_PLACEHOLDERS: dict[str, tuple[str, ...]] = {
     "memory": ("bytes", "kib", "mib", "gib", "mib_per_cpu"),
     "max_clock_time": ("seconds", "minutes", "hh_mm", "hh_mm_ss"),
     "account": ("account",),
+    "qos": ("qos",),
+    "licenses": ("licenses",),
+    "gres": ("gres",),
     "always": (),
 }
 #: What begins the key of a caller whom no provider vouches for.
@@ -164,6 +167,9 @@ class Native(Model):
     memory: Template | None = _native("memory is asked for", "-l h_vmem={mib_per_cpu}M", "memory")
     max_clock_time: Template | None = _native("the time limit is told", "-l h_rt={seconds}", "max_clock_time")
     account: Template | None = _native("the account is told", "-A {account}", "account")
+    qos: Template | None = _native("a quality of service is asked for", "-q {qos}", "qos")
+    licenses: Template | None = _native("licences are asked for", "-l {licenses}", "licenses")
+    gres: Template | None = _native("generic resources are asked for", "-l {gres}", "gres")
     always: Template | None = _native("every job's specification begins", "-b y -shell n", "always")
 
 

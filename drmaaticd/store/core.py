@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,16 @@ from drmaaticd.journal.snapshot import ADVICE, FIRST_TABLE
 from drmaaticd.journal.storage import FOLD_BYTES, JournalStorage
 from drmaaticd.journal.tables import Database
 from drmaaticd.states import State
-from drmaaticd.store.indexes import EVERYTHING, LIVE, UNPURGED, Entry, Indexes, of_state
+from drmaaticd.store.indexes import (
+    EVERYTHING,
+    LIVE,
+    UNPURGED,
+    Entry,
+    Indexes,
+    of_done,
+    of_owner,
+    of_state,
+)
 from drmaaticd.store.listing import ANY, Owner, Query, select, tally
 from drmaaticd.store.side import SideTable, check
 from drmaaticd.store.statedir import StateDir
@@ -189,6 +199,18 @@ class Store:
         """As `page`, for a query that is made already."""
         count, entries = select(self._indexes, query, page, size)
         return count, self._read_all(entries)
+
+    def done(self, script: str, most: int) -> list[Task]:
+        """The tasks of this script that are done and not deleted, newest first, `most` at most.
+
+        Costs what it returns, whatever the number of tasks.
+        """
+        return self._read_all(self._indexes.shelf(of_done(script))[:most])
+
+    def latest(self, owner: str | None, script: str, most: int) -> list[Task]:
+        """An owner's tasks of exactly this script, newest first, `most` at most."""
+        fitting = (entry for entry in self._indexes.shelf(of_owner(owner)) if entry.script == script)
+        return self._read_all(islice(fitting, most))
 
     def tally(self, query: Query) -> dict[State, int]:
         """How many of the tasks that fit are in each state; its own states are not looked at."""

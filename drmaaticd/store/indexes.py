@@ -36,6 +36,11 @@ def of_state(state: State) -> Shelf:
     return ("state", state)
 
 
+def of_done(script: str) -> Shelf:
+    """The tasks of a script that are done and not deleted."""
+    return ("done", script)
+
+
 class Entry:
     """What the indexes know of a task. Changed in place by `assign`, which the indexes alone call."""
 
@@ -91,6 +96,8 @@ class Entry:
             found.append(LIVE)
         if not self.deleted:
             found += (PRESENT, of_owner(self.owner), of_state(self.state))
+            if self.state is State.DONE:
+                found.append(of_done(self.script))
         else:
             found.append(DELETED)
             if not self.purged:

@@ -86,6 +86,9 @@ class Draft(Protocol):
     async def close_file(self) -> None:
         """End the file that is open."""
 
+    async def keep_file(self, name: str, uuid: str, stored_name: str) -> None:
+        """Take over an input file of an earlier task. Raises `TooLarge` or `StorageFull`."""
+
     async def finish(self) -> tuple[JSON, bool]:
         """Make the task: it, and whether it is new (False for a replayed idempotency key)."""
 
@@ -171,6 +174,20 @@ class Watch(Protocol):
         """End it; once more does nothing. Who waits in `next` is told the end."""
 
 
+class History(Protocol):
+    """What the page asks about a script's earlier tasks."""
+
+    def expected(self, script: str) -> JSON: ...
+    def latest(self, caller: Any, script: str, most: int) -> list[JSON]: ...
+
+
+class Particulars(Protocol):
+    """What the page asks about one task, beside the API's view of it."""
+
+    def task(self, caller: Any, uuid: str) -> JSON: ...
+    def members(self, caller: Any, uuid: str) -> JSON: ...
+
+
 class Begun(Protocol):
     """A sign-in at a provider that has begun."""
 
@@ -235,6 +252,10 @@ class Service(Protocol):
 
     @property
     def config(self) -> Settings: ...
+    @property
+    def history(self) -> History: ...
+    @property
+    def particulars(self) -> Particulars: ...
     @property
     def desk(self) -> Desk: ...
     async def authenticate(self, authorization: str | None, address: str) -> Caller: ...

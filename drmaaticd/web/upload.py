@@ -11,7 +11,7 @@ from typing import Protocol
 from drmaaticd.errors import FieldError, InvalidInput, TooLarge, UnsupportedMediaType
 from drmaaticd.web import contenttype, forms
 from drmaaticd.web.base import Handler
-from drmaaticd.web.interface import Draft
+from drmaaticd.web.interface import JSON, Draft
 from drmaaticd.web.parts import MultipartForm
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,12 @@ class UploadHandler(Handler):
         draft = await self.service.draft(
             caller, length=length, key=self._idempotency_key(), chunked=length is None
         )
-        self._draft = draft
+        self._draft = draft = self.dressed(draft)
         self._form = self._make_form(draft)
+        return draft
+
+    def dressed(self, draft: Draft) -> Draft:
+        """The draft that the form is fed into; another one may stand before it."""
         return draft
 
     def _check_form(self) -> None:
@@ -126,6 +130,11 @@ class UploadHandler(Handler):
 
     async def post(self) -> None:
         """Finish the draft: 201 for a new task, 200 for one that its key made before."""
+        task, created = await self.complete()
+        self.answer(task, created)
+
+    async def complete(self) -> tuple[JSON, bool]:
+        """The task that the form makes, and whether it is new."""
         self.stop_timer()
         try:
             draft = self._draft or await self._admit()  # there may be no body at all
@@ -133,9 +142,13 @@ class UploadHandler(Handler):
             await self._form.end()
             task, created = await draft.finish()
             self._draft = None
+            return task, created
         finally:
             self._finishing = False
             await self.give_up_body()
+
+    def answer(self, task: JSON, created: bool) -> None:
+        """Write the task as the API does."""
         self.set_status(201 if created else 200)
         self.set_header("Location", f"{self.service.config.public_url}/task/{task['uuid']}")
         self.write_json(task)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 #: Milliseconds that the browser waits for anything: only a fault takes so long.
 PATIENCE = 30_000
 
 #: A host that is reached without TLS, as in a laboratory's network.
 PLAIN_HOST = "jobs.lab.example"
+
+expect.set_options(timeout=PATIENCE)
 
 #: What may stand in the browser's console without being a fault: failed requests that a test provokes.
 _NETWORK = "Failed to load resource"
@@ -37,6 +39,7 @@ def browser() -> Iterator[Browser]:
     arguments.append(f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1")
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")  # Chromium's own does not work for root
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield started

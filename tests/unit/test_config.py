@@ -61,6 +61,9 @@ cpus = "-pe smp {cpus}"
 memory = "-l mem_free={mib}M,h_vmem={mib_per_cpu}M"
 max_clock_time = "-l h_rt={seconds}"
 account = "-A {account}"
+qos = "-q {qos}"
+licenses = "-l {licenses}=1"
+gres = "-l gpu={gres}"
 always = "-b y {{literal}}"
 [auth]
 anonymous = false

@@ -345,3 +345,45 @@ def test_closing_twice_closes_no_other_file(workspace: Workspace) -> None:
     with contextlib.closing(second):
         second.write(b"still open")
     incoming.discard()
+
+
+@pytest.mark.parametrize("refusal", [None, errno.EXDEV, errno.EOPNOTSUPP])
+def test_another_files_bytes_are_copied(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 5000)
+    if refusal is not None:
+
+        def refuse(*_: object) -> int:
+            raise OSError(refusal, os.strerror(refusal))
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    incoming = workspace.incoming(UUID)
+    file = incoming.create()
+    with source.open("rb") as opened:
+        copied = 0
+        while count := file.copy(opened.fileno(), copied, 10**7):
+            copied += count
+    assert copied == file.size == source.stat().st_size
+    incoming.commit({file.token: "input"})
+    incoming.discard()
+    assert (workspace.folder(UUID) / "input").read_bytes() == source.read_bytes()
+    assert (workspace.folder(UUID) / "input").stat().st_ino != source.stat().st_ino
+
+
+def test_a_full_disk_ends_a_copy(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    incoming = workspace.incoming(UUID)
+    file = incoming.create()
+    with source.open("rb") as opened, pytest.raises(StorageFull):
+        file.copy(opened.fileno(), 0, 1)
+    incoming.discard()
+    assert aside(workspace) == []

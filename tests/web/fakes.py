@@ -165,6 +165,10 @@ class FakeDraft:
         assert self.open
         self.open = False
 
+    async def keep_file(self, name: str, uuid: str, stored_name: str) -> None:
+        assert not self.open
+        self.files.append((name, stored_name, bytearray(uuid.encode())))
+
     async def finish(self) -> tuple[dict[str, Any], bool]:
         assert not self.open
         assert not self.aborted

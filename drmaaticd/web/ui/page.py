@@ -46,6 +46,8 @@ class PageHandler(Session, Handler):
 
     section: ClassVar[str] = ""
     """Which entry of the navigation is current."""
+    policy: ClassVar[str] = POLICY
+    """The pages' Content-Security-Policy (W3C CSP 3)."""
     _me: dict[str, Any] | None = None
 
     async def caller(self, linked: str | None = None) -> Caller:
@@ -90,7 +92,7 @@ class PageHandler(Session, Handler):
     def write_page(self, template: str, *, title: str, **values: Any) -> None:
         """Write a page; `title` is its `h1`'s and the window's."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Content-Security-Policy", self.policy)
         caller = self._caller
         known = self.service.me(caller) if caller is not None and caller.user is not None else None
         names = {

@@ -7,6 +7,7 @@ something must come from the page itself: same origin, and with the token agains
 
 from __future__ import annotations
 
+import contextlib
 from http.cookies import Morsel
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -25,6 +26,9 @@ PASTED = "pasted"
 """The token was brought along and outlives the session."""
 
 XSRF_COOKIE = "drmaaticd_xsrf"
+
+#: A read-only link's secret, for the addresses of its one task: it is then in none of them.
+LINK_COOKIE = "drmaaticd_link"
 
 #: For whom the page was made that sends a request (`user_token`).
 USER_HEADER = "X-Page-User"
@@ -87,6 +91,14 @@ class Session(Handler):
             self.check_same_origin()
         _, token = self.cookie_token
         return f"Bearer {token}" if token else None
+
+    def follow_link(self, caller: Caller, uuid: str) -> Caller:
+        """The caller, with what the cookie of a link lets them read while it lasts."""
+        morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
+        if morsel is not None:
+            with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
+                return self.service.follow(caller, uuid, morsel.value)
+        return caller
 
     async def caller(self, linked: str | None = None) -> Caller:
         """Who asks, by the cookie. Raises as `Handler.caller`, and `Forbidden` for a forgery.
