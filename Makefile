@@ -12,7 +12,7 @@ URL = http://127.0.0.1:8300
 PACKAGED = setup.py pyproject.toml drmaaticd/__init__.py tools/venv.sh
 CHECKED = drmaaticd tests benchmarks scripts.d tools setup.py
 
-.PHONY: help run test check lint types unit bench docs dist clean distclean
+.PHONY: help run test check lint types unit bench docs dist clean distclean screenshots
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +57,10 @@ bench: $(VENV)/.ready-dev
 # Both references and the sample configuration say what the code says.
 docs: $(VENV)/.ready-dev
 	$(BIN)/python tools/docs.py
+
+# The pictures of the page; nothing in them is drawn by hand.
+screenshots: $(VENV)/.ready-dev $(VENV)/.ready-system
+	$(BIN)/python tools/screenshots.py
 
 # Packaging ---------------------------------------------------------------------------------------
 
