@@ -21,6 +21,7 @@ help:
 	@echo 'make check   lint, types and unit tests: the inner loop'
 	@echo 'make bench   the benchmarks (minutes)'
 	@echo 'make docs    the API and configuration references and the sample configuration, anew'
+	@echo 'make screenshots   the pictures of the page in docs/images'
 	@echo 'make dist    source package and wheel in dist/'
 	@echo 'make clean   remove what builds and tests leave; distclean: $(VENV) and var too'
 

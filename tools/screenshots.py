@@ -62,14 +62,12 @@ class Studio:
         self.token = token(service, "rosalind")
         self.headers = {"Authorization": f"Bearer {self.token}"}
 
-    def submit(self, script: str, description: str, file: Path | None = None, **fields: str) -> str:
+    def submit(self, script: str, description: str, files: dict[str, Path], **fields: str) -> str:
         """A new task; its UUID."""
         data = {"task_name": script, "task_description": description, **fields}
-        files = {"input": (file.name, file.read_bytes())} if file is not None else None
-        if script == "assembly":
-            files = {"reads": ("sample-07.fastq", b"@r1\nACGT\n+\nIIII\n")}
+        sent = {name: (path.name, path.read_bytes()) for name, path in files.items()}
         made = requests.post(
-            f"{self.service.url}/task/", data=data, files=files, headers=self.headers, timeout=60
+            f"{self.service.url}/task/", data=data, files=sent, headers=self.headers, timeout=60
         )
         made.raise_for_status()
         return str(made.json()["uuid"])
@@ -85,13 +83,15 @@ class Studio:
 def fill(studio: Studio) -> tuple[str, str]:
     """Some tasks: the one with the result, and the one at work."""
     for number in (3, 4, 5):
-        uuid = studio.submit("word-count", f"Field notes {number}", ROOT / "LICENSE")
+        uuid = studio.submit("word-count", f"Field notes {number}", {"text": ROOT / "README.md"})
         studio.until(uuid, "done", "failed")
-    points = studio.submit("monte-carlo", "Pi, four times", points="20000")
+    points = studio.submit("monte-carlo", "Pi, four times", {}, points="20000")
     studio.until(points, "done", "failed")
-    result = studio.submit("fasta-stats", "PhiX174 and pUC19", EXAMPLE)
+    result = studio.submit("fasta-stats", "PhiX174 and pUC19", {"input": EXAMPLE})
     studio.until(result, "done", "failed")
-    working = studio.submit("assembly", "Sample 7, all lanes")
+    reads = studio.service.folder / "sample-07.fastq"
+    reads.write_text("@read-1\nACGT\n+\nIIII\n")
+    working = studio.submit("assembly", "Sample 7, all lanes", {"reads": reads})
     studio.until(working, "running")
     log = studio.service.tasks / working / f"{working[:8]}_out.txt"
     wait_until(lambda: "k = 77" in log.read_text(), "the output")
