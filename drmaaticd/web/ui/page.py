@@ -78,8 +78,9 @@ class PageHandler(Session, Handler):
 
     @property
     def here(self) -> str:
-        """This page's address, to come back to."""
-        return f"{self.root}{self.request.uri}"
+        """This page's address, to come back to; what a form has sent along is not part of it."""
+        get = self.request.method in ("GET", "HEAD")
+        return f"{self.root}{self.request.uri if get else self.request.path}"
 
     def asset(self, name: str) -> str:
         """The address of a file of ``web/static``."""
