@@ -109,6 +109,17 @@ def _delete_all() -> None:
     subprocess.run(["qdel", "-u", str(os.environ["USER"])], capture_output=True, check=False)
 
 
+def _then_delete(measure: Callable[[], float]) -> Callable[[], float]:
+    """The measure, and then an empty queue: a master is the slower the more jobs it holds."""
+
+    def measured() -> float:
+        value = measure()
+        _delete_all()
+        return value
+
+    return measured
+
+
 class _Bare:
     """A loop of ``runJob`` in one thread, in a process of its own: a process has one session."""
 
@@ -162,8 +173,9 @@ def _accepted(place: Path, scale: Scale) -> Figure:
 
     with Daemon(place, SCRIPTS, backend="drmaa", max_live=100_000) as daemon, _Bare() as bare:
         bare.rate(0.1)
-        ours, theirs = alternate(scale.cell_rounds, posts, lambda: bare.rate(seconds))
-    _delete_all()
+        ours, theirs = alternate(
+            scale.cell_rounds, _then_delete(posts), _then_delete(lambda: bare.rate(seconds))
+        )
     share = ratio(ours, theirs)
     return Figure(
         what=f"Grid Engine: tasks accepted, {CLIENTS} clients, share of a bare loop of runJob",

@@ -258,8 +258,9 @@ def _auth_warnings(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
                 f"{provider.name}: is empty, so that tokens issued to any client are taken: any site that a "
                 "person has signed in to could act for them",
             )
-        if (secret := provider.introspection_secret_file) is not None:
-            yield from _secret_warnings((*place, "introspection_secret_file"), secret)
+        for key in ("introspection_secret_file", "client_secret_file"):
+            if (secret := getattr(provider, key)) is not None:
+                yield from _secret_warnings((*place, key), secret)
 
 
 def _secret_warnings(place: KeyPath, secret: Path) -> Iterator[tuple[KeyPath, str]]:

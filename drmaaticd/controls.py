@@ -7,6 +7,7 @@ it that a job which is on its way never starts: it claims the task first, as ``c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -99,6 +100,15 @@ class Controls:
             return
         if task.job_id is None or task.state not in _ALLOWED[action]:
             raise Conflict(f"A task can not be asked to {action} in this state: {task.state.text}.")
+
+    def allowed(self, task: Task) -> list[Action]:
+        """What the task's state allows now."""
+        found = []
+        for action in Action:
+            with contextlib.suppress(Conflict):
+                self.check(task, action)
+                found.append(action)
+        return found
 
     def request(self, uuid: str) -> None:
         """Carry out what the record of this task asks for (`stop` or `wanted`), in the background."""

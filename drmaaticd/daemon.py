@@ -22,11 +22,13 @@ from tornado.netutil import bind_sockets
 
 from drmaaticd import logs, runas
 from drmaaticd.admin import AdminSocket
+from drmaaticd.administration import Administration
 from drmaaticd.auth.accounts import Accounts
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import Controls
+from drmaaticd.desk import Desk
 from drmaaticd.engines import environment_to_start_anew, make_engine
 from drmaaticd.errors import ConfigurationError, Finding
 from drmaaticd.gate import FileGate
@@ -186,6 +188,15 @@ class Daemon:
             most_each=config.server.max_streams_per_caller,
         )
         changes.listen(None, watching.publish)
+        administration = Administration(
+            config=config,
+            accounts=accounts,
+            store=store,
+            catalogue=self._catalogue,
+            engine=engine,
+            files=files,
+            reload=self._load_scripts,
+        )
         service = Service(
             config=config,
             catalogue=self._catalogue,
@@ -199,6 +210,7 @@ class Daemon:
             housekeeping=housekeeping,
             accounts=accounts,
             watching=watching,
+            desk=Desk(config=config, accounts=accounts, store=store, administration=administration),
         )
         self._app = make_app(service)
         return make_server(self._app, config), sockets

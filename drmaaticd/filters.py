@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from drmaaticd.drafts import canonical_uuid
 from drmaaticd.errors import FieldError, InvalidInput
 from drmaaticd.states import State
+from drmaaticd.store import Query
+from drmaaticd.store.listing import Owner
 
 #: Tasks that may be named in ``ids``.
 MAX_IDS = 200
+
+_TIMES = ("updated_since", "created_since", "created_before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,13 @@ class Filters:
     description: str | None = None
     search: str | None = None
     updated_since: int | None = None
+    exact_script: str | None = None
+    created_since: int | None = None
+    created_before: int | None = None
+
+    def query(self, owner: Owner) -> Query:
+        """What the store is asked: of these tasks, those that are not deleted."""
+        return Query(owner=owner, **asdict(self))
 
 
 def parse_filters(query: Mapping[str, str]) -> Filters:
@@ -45,11 +56,11 @@ def parse_filters(query: Mapping[str, str]) -> Filters:
     if "status" in query:
         by_status = _states(query["status"], {state.text: state for state in State})
         states = by_status if states is None else states & by_status
-    since = None
-    if query.get("updated_since"):
-        since = _milliseconds(query["updated_since"])
-        if since is None:
-            errors.append(FieldError("updated_since", "is no RFC 3339 time such as 2026-11-24T10:00:00Z"))
+    times: dict[str, int | None] = {}
+    for name in _TIMES:
+        times[name] = _milliseconds(query[name]) if query.get(name) else None
+        if query.get(name) and times[name] is None:
+            errors.append(FieldError(name, "is no RFC 3339 time such as 2026-11-24T10:00:00Z"))
     if errors:
         raise InvalidInput("The filters are not valid.", errors=errors)
     return Filters(
@@ -58,7 +69,8 @@ def parse_filters(query: Mapping[str, str]) -> Filters:
         script=query.get("task_name") or None,
         description=query.get("description") or None,
         search=query.get("search") or None,
-        updated_since=since,
+        exact_script=query.get("exact_script") or None,
+        **times,
     )
 
 

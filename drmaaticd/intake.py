@@ -254,7 +254,7 @@ class Intake:
     async def _write_down(self, draft: Draft, order: Order) -> Task:
         """Put files, launcher and record in their places; on failure nothing of them remains."""
         try:
-            task = await self.files.run(self._prepare, draft, order)
+            task = self._submitter.announced(await self.files.run(self._prepare, draft, order))
             # Others may have come in the meantime; from here to `durable` nobody does.
             self._quotas.check_live(draft.caller)
             self._accounts.charge(draft.caller, task.cost)
@@ -335,6 +335,9 @@ def _record(draft: Draft, order: Order, checked: Checked, folder: str, accounts:
         "queue": script.resources.queue or group.queue,
         "native": script.resources.native,
         "account": group.account,
+        "qos": script.resources.qos,
+        "licenses": script.resources.licenses,
+        "gres": script.resources.gres,
     }
     array = script.array
     return Task(

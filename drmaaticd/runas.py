@@ -64,7 +64,7 @@ def findings(config: Config) -> list[Finding]:
     if found:
         return found
     try:
-        return [*_asked(config, jobs), *_hardlinks(config)]
+        return [*_asked(config, jobs), *_hardlinks(config), *_members(config, jobs)]
     finally:
         jobs.close()
 
@@ -225,4 +225,18 @@ def _hardlinks(config: Config) -> list[Finding]:
         "fs.protected_hardlinks is 0: a job could give a file of the daemon's a name in its own folder, "
         "and have it served; set it to 1 (sysctl.d)"
     )
+    return [_finding(config, message, warning=True)]
+
+
+def _members(config: Config, jobs: OtherAccount) -> list[Finding]:
+    """Whoever else is in the shared group could write to every task's folder."""
+    try:
+        members = grp.getgrgid(jobs.gid).gr_mem
+    except KeyError:
+        return []
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    others = ", ".join(sorted(set(members) - {me, jobs.name}))
+    if not others:
+        return []
+    message = f"others are in its group {_group_name(jobs.gid)}, and so can change what tasks wrote: {others}"
     return [_finding(config, message, warning=True)]

@@ -29,6 +29,11 @@ class Resources:
     """Seconds of wall-clock time."""
     native: str = ""
     """The administrator's own words, appended to the DRM's native specification."""
+    qos: str | None = None
+    licenses: str | None = None
+    """With their numbers, in the DRM's own form."""
+    gres: str | None = None
+    """Generic resources such as GPUs, in the DRM's own form."""
 
 
 @dataclass(frozen=True, kw_only=True)

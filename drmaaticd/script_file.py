@@ -229,6 +229,9 @@ class ResourcesTable(Model):
     cpus: int = Field(default=1, ge=1, le=100_000)
     memory: Size | None = Field(default=None, ge=1024**2)
     max_clock_time: Duration | None = Field(default=None, ge=1)
+    qos: DrmName | None = None
+    licenses: DrmName | None = None
+    gres: DrmName | None = None
     native: Line = ""
 
 
@@ -372,6 +375,9 @@ def _script(file: Path, table: ScriptTable, ready: program.Program | None) -> Sc
             cpus=resources.cpus,
             memory=resources.memory,
             max_clock_time=None if seconds is None else math.ceil(seconds),
+            qos=resources.qos,
+            licenses=resources.licenses,
+            gres=resources.gres,
             native=resources.native,
         ),
         array=None if array is None else Array(array.begin, array.end, array.step),

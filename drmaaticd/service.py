@@ -19,6 +19,7 @@ from drmaaticd.callers import Caller
 from drmaaticd.changes import Changes
 from drmaaticd.config import Config
 from drmaaticd.controls import ACTIONS, DONE_DETAILS, PAST, Controls
+from drmaaticd.desk import Desk
 from drmaaticd.drafts import Draft
 from drmaaticd.drm.base import Action, Engine
 from drmaaticd.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound, Rejected
@@ -28,6 +29,7 @@ from drmaaticd.history import History
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import DRM_PATIENCE, Intake, may_run
 from drmaaticd.openapi.document import Site
+from drmaaticd.particulars import Particulars
 from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
 from drmaaticd.store import ANY, Store
@@ -76,6 +78,7 @@ class Service:
         housekeeping: Housekeeping,
         accounts: Accounts,
         watching: Watching,
+        desk: Desk,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
@@ -88,8 +91,10 @@ class Service:
         self._controls = controls
         self._housekeeping = housekeeping
         self.accounts = accounts
+        self.particulars = Particulars(self._seen, controls)
         self._watching = watching
         self.history = History(store, self._view)
+        self.desk = desk
 
     # -- who and whether -----------------------------------------------------------------------
 

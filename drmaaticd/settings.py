@@ -14,17 +14,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, Strict, ValidationInfo
 
-from drmaaticd.places import AbsolutePath, Address, Networks, Origins, SecureUrl, Url
+from drmaaticd.places import AbsolutePath, Address, Networks, Origins, Url
+from drmaaticd.provider_settings import ORCID as ORCID
+from drmaaticd.provider_settings import ORCID_PATTERN as ORCID_PATTERN
+from drmaaticd.provider_settings import Provider as Provider
 from drmaaticd.toml_source import KeyPath
 from drmaaticd.validation import (
     DrmName,
     Duration,
     Line,
     Model,
-    Pattern,
     Rate,
     Size,
-    Texts,
     matching,
 )
 
@@ -35,12 +36,13 @@ NATIVE_PLACEHOLDERS: dict[str, tuple[str, ...]] = {
     "memory": ("bytes", "kib", "mib", "gib", "mib_per_cpu"),
     "max_clock_time": ("seconds", "minutes", "hh_mm", "hh_mm_ss"),
     "account": ("account",),
+    "qos": ("qos",),
+    "licenses": ("licenses",),
+    "gres": ("gres",),
     "always": (),
 }
 #: What begins the key of a caller whom no provider vouches for.
 RESERVED_NAMES = {"internal": "service accounts", "address": "anonymous callers"}
-ORCID_USERINFO = "https://orcid.org/oauth/userinfo"
-ORCID_PATTERN = r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]"
 
 
 def processors() -> int:
@@ -49,9 +51,6 @@ def processors() -> int:
 
 
 Account = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", "the name of an account")]
-ProviderName = Annotated[
-    str, matching(r"[A-Za-z][A-Za-z0-9_.-]{0,31}", "a letter, then up to 31 letters, digits, _, . and -")
-]
 
 
 class Server(Model):
@@ -168,6 +167,9 @@ class Native(Model):
     memory: Template | None = _native("memory is asked for", "-l h_vmem={mib_per_cpu}M", "memory")
     max_clock_time: Template | None = _native("the time limit is told", "-l h_rt={seconds}", "max_clock_time")
     account: Template | None = _native("the account is told", "-A {account}", "account")
+    qos: Template | None = _native("a quality of service is asked for", "-q {qos}", "qos")
+    licenses: Template | None = _native("licences are asked for", "-l {licenses}", "licenses")
+    gres: Template | None = _native("generic resources are asked for", "-l {gres}", "gres")
     always: Template | None = _native("every job's specification begins", "-b y -shell n", "always")
 
 
@@ -237,76 +239,6 @@ class Drm(Model):
             )
         if self.library is not None and self.backend != "drmaa":
             yield ("library",), f'must be left out with backend "{self.backend}": it is for "drmaa"'
-
-
-class Provider(Model):
-    """One identity provider (OpenID Connect) that says who a person is."""
-
-    name: ProviderName = Field(
-        description="Name of the provider, part of each user's key: not to be changed later.",
-        examples=["ORCID"],
-    )
-    userinfo_url: SecureUrl = Field(
-        description="Its userinfo endpoint, which is asked whom an access token belongs to.",
-        examples=[ORCID_USERINFO],
-    )
-    user_name_claim: Line = Field(
-        default="sub",
-        min_length=1,
-        description="The claim of its answer that is the user's name; it must never change hands.",
-    )
-    pattern: Pattern | None = Field(
-        default=None,
-        description="What a user's name must match as a whole (RE2's syntax).",
-        examples=[ORCID_PATTERN],
-    )
-    client_ids: Texts = Field(
-        default=(),
-        description="OAuth clients whose tokens are taken. Empty: tokens issued to any client, so that any "
-        "site that a person signed in to could act for them.",
-        examples=[["APP-0123456789ABCDEF"]],
-    )
-    issuer: SecureUrl | None = Field(
-        default=None, description="`iss` of its ID tokens; with `jwks_url`.", examples=["https://orcid.org"]
-    )
-    jwks_url: SecureUrl | None = Field(
-        default=None, description="Its public keys, for ID tokens.", examples=["https://orcid.org/oauth/jwks"]
-    )
-    introspection_url: SecureUrl | None = Field(
-        default=None,
-        description="Its token introspection (RFC 7662), for access tokens.",
-        examples=["https://provider.example.org/oauth/introspect"],
-    )
-    introspection_client_id: Line | None = Field(
-        default=None,
-        min_length=1,
-        description="The client as which introspection is asked.",
-        examples=["drmaaticd"],
-    )
-    introspection_secret_file: AbsolutePath | None = Field(
-        default=None,
-        description="File with that client's secret, readable for the daemon alone.",
-        examples=["provider.secret"],
-    )
-
-    def problems(self) -> Iterator[tuple[KeyPath, str]]:
-        """Check what must fit together."""
-        if self.client_ids and not self.jwks_url and not self.introspection_url:
-            yield ("client_ids",), "must come with issuer and jwks_url, or with introspection_url"
-        if bool(self.issuer) != bool(self.jwks_url):
-            missing = "jwks_url" if self.issuer else "issuer"
-            yield (missing,), "is missing: issuer and jwks_url belong together"
-        if bool(self.introspection_client_id) != bool(self.introspection_secret_file):
-            missing = (
-                "introspection_secret_file" if self.introspection_client_id else "introspection_client_id"
-            )
-            yield (
-                (missing,),
-                "is missing: introspection_client_id and introspection_secret_file belong together",
-            )
-
-
-ORCID = Provider(name="ORCID", userinfo_url=ORCID_USERINFO, pattern=ORCID_PATTERN)
 
 
 class Auth(Model):

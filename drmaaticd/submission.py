@@ -61,6 +61,9 @@ def job_of(task: Task, workspace: Workspace) -> Job:
         max_clock_time=resources.get("max_clock_time"),
         queue=resources.get("queue"),
         account=resources.get("account"),
+        qos=resources.get("qos"),
+        licenses=resources.get("licenses"),
+        gres=resources.get("gres"),
         native=resources.get("native", ""),
         rerunnable=task.rerunnable,
         array=Array(**task.array) if task.array else None,
@@ -89,16 +92,30 @@ class Submitter:
         self._grace = config.drm.ending_grace
         self._queue: deque[str] = deque()
         self._ended: deque[str] = deque()
+        self._announced: set[str] = set()
         self._in_flight: dict[str, asyncio.Event] = {}
         self._wake = asyncio.Event()
         self._recovering: set[asyncio.Task[None]] = set()
         sync.on_final.append(self._advance_dependants)
         sync.on_lost.append(lambda task: self._again(task.uuid))
 
+    def announced(self, task: Task) -> Task:
+        """A task that is not recorded yet, with its first attempt noted if that would begin at once.
+
+        Its record is then the announcement too, which spares a commit of the journal. `add` must follow
+        when it is durable. (The first attempt of one that has to wait is announced when it begins: after
+        a crash, what was announced has to be looked for.)
+        """
+        if task.depends_on or self._queue or self._room <= 0 or self._engine.fault() is not None:
+            return task
+        return task.changed(attempt=1)
+
     def add(self, task: Task) -> None:
         """Submit a durable task as soon as the tasks it depends on and the DRM allow."""
         if task.depends_on and not self._dependencies_allow(task):
             return
+        if task.attempt:
+            self._announced.add(task.uuid)
         self._queue.append(task.uuid)
         self._wake.set()
 
@@ -150,20 +167,35 @@ class Submitter:
         await asyncio.sleep(pause)
         return min(pause * 2, LONGEST_PAUSE)
 
+    @property
+    def _room(self) -> int:
+        """How many more jobs the DRM may be given."""
+        return self._max_live - self._sync.live_jobs - len(self._in_flight)
+
     def _next_batch(self) -> list[Task]:
-        room = self._max_live - self._sync.live_jobs - len(self._in_flight)
+        room = self._room
         batch: list[Task] = []
         while self._queue and len(batch) < min(BATCH, room):
-            task = self._store.get(self._queue.popleft())
+            uuid = self._queue.popleft()
+            task = self._store.get(uuid)
             if task is not None and _submittable(task):
                 batch.append(task)
+            else:
+                self._announced.discard(uuid)
         return batch
 
     async def _announce(self, batch: list[Task]) -> None:
         """Return when it is durable that these are about to be submitted."""
+        written = False
         for task in batch:
             self._in_flight[task.uuid] = asyncio.Event()
-            self._store.update(task.uuid, lambda known: known.changed(attempt=known.attempt + 1))
+            if task.uuid in self._announced:
+                self._announced.discard(task.uuid)
+            else:
+                self._store.update(task.uuid, lambda known: known.changed(attempt=known.attempt + 1))
+                written = True
+        if not written:
+            return
         told = False
         while True:
             try:

@@ -78,7 +78,8 @@ class Task:
     """Whose credit that was: the key of a user, or ``address:…``."""
 
     resources: JSON = field(default_factory=dict)
-    """``queue``, ``cpus``, ``memory`` (bytes), ``max_clock_time`` (seconds), ``native``, ``account``."""
+    """``queue``, ``cpus``, ``memory`` (bytes), ``max_clock_time`` (seconds), ``account``, ``qos``,
+    ``licenses``, ``gres``, ``native``."""
     rerunnable: bool = False
     array: JSON | None = None
     """``begin``, ``end``, ``step`` of an array job."""

@@ -4,18 +4,23 @@
         provider.people["their token"] = {"sub": "0000-0002-1825-0097", "name": "Josiah Carberry"}
 
 It has userinfo, introspection and JWKS endpoints, signs ID tokens, and misbehaves as `fault` says.
+A browser can sign in: `/authorize` offers everyone in `people` to choose from, `/token` takes the code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import html
 import json
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -26,6 +31,7 @@ from tornado.web import Application, RequestHandler
 PATIENCE = 20.0
 CLIENT = "APP-OURS"
 SECRET = "introspection secret: not for logs"
+PAGE_SECRET = "the page's secret: not for logs"
 
 FAULTS = ("wrong JSON", "no object", "no sub", "500", "redirect", "huge", "never ends", "slow", "cut off")
 
@@ -39,6 +45,15 @@ class Provider:
         self.clients: dict[str, str] = {}
         """Access token → the client that it was issued to, `CLIENT` unless told."""
         self.fault = ""
+        self.secret: str | None = None
+        """What the page's client must prove itself with."""
+        self.codes: dict[str, dict[str, str]] = {}
+        """Code → what was asked for it; each is taken once."""
+        self.lies: dict[str, Any] = {}
+        """Claims of ID tokens for the page that are not as they should be."""
+        self.sends_id_token = True
+        self.holds = False
+        """Whether the browser is sent back by a link that one must follow, instead of by itself."""
         self.asked: list[str] = []
         """Paths of the questions so far."""
         self.key = rsa.generate_private_key(65537, 2048)
@@ -70,6 +85,9 @@ class Provider:
             ("/introspect", _Handler, {"provider": self, "answer": self._introspect}),
             ("/jwks", _Handler, {"provider": self, "answer": self._jwks}),
             ("/elsewhere", _Handler, {"provider": self, "answer": self._elsewhere}),
+            ("/token", _Handler, {"provider": self, "answer": self._token}),
+            ("/authorize", _Authorize, {"provider": self}),
+            ("/decide", _Decide, {"provider": self}),
         ]
         server = HTTPServer(Application(routes, log_function=lambda _: None))
         sock = socket.create_server(("127.0.0.1", 0))
@@ -113,6 +131,31 @@ class Provider:
 
     def _elsewhere(self, handler: RequestHandler) -> Any:
         return {"sub": "0000-0002-1825-0097"}
+
+    def _token(self, handler: RequestHandler) -> Any:
+        form = {name: handler.get_body_argument(name) for name in handler.request.body_arguments}
+        asked = self.codes.pop(form.get("code", ""), None)
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        if (
+            asked is None
+            or form["grant_type"] != "authorization_code"
+            or form["redirect_uri"] != asked["redirect_uri"]
+            or form["client_id"] != asked["client_id"]
+            or base64.urlsafe_b64encode(digest).decode().rstrip("=") != asked["code_challenge"]
+        ):
+            handler.set_status(400)
+            return {"error": "invalid_grant"}
+        basic = base64.b64encode(f"{CLIENT}:{urlencode({'': self.secret or ''})[1:]}".encode()).decode()
+        proofs = (form.get("client_secret"), handler.request.headers.get("Authorization"))
+        if self.secret is not None and proofs not in ((self.secret, None), (None, f"Basic {basic}")):
+            handler.set_status(401)
+            return {"error": "invalid_client"}
+        person = asked["person"]
+        answer = {"access_token": person, "token_type": "Bearer", "expires_in": 600}
+        if self.sends_id_token:
+            claims = self.people[person] | {"nonce": asked["nonce"]} | self.lies
+            answer["id_token"] = self.id_token(**claims)
+        return answer
 
     def id_token(self, *, key: Any = None, algorithm: str = "RS256", kid: str = "", **claims: Any) -> str:
         """An ID token for our client, changed as told."""
@@ -174,3 +217,43 @@ class _Handler(RequestHandler):
         self.write('{"sub": ')
         await self.flush()
         self.request.connection.stream.close()  # type: ignore[attr-defined]
+
+
+class _Authorize(RequestHandler):
+    """Where people say who they are: everybody is believed."""
+
+    def initialize(self, provider: Provider) -> None:
+        self.provider = provider
+
+    def get(self) -> None:
+        asked = dict(parse_qsl(self.request.query))
+        assert asked["response_type"] == "code"
+        assert asked["client_id"] == CLIENT
+        assert asked["code_challenge_method"] == "S256"
+        links = "".join(
+            f'<li><a href="/decide?{urlencode(asked | {"person": token})}">'
+            f"{html.escape(person.get('name', person['sub']))}</a></li>"
+            for token, person in self.provider.people.items()
+        )
+        deny = f'<a href="/decide?{urlencode(asked)}">Deny</a>'
+        self.write(f"<!doctype html><title>Sign in</title><ul>{links}</ul>{deny}")
+
+
+class _Decide(RequestHandler):
+    """Sends the browser back."""
+
+    def initialize(self, provider: Provider) -> None:
+        self.provider = provider
+
+    def get(self) -> None:
+        asked = dict(parse_qsl(self.request.query))
+        answer = {"error": "access_denied", "error_description": "<b>Visit evil.example</b>"}
+        if "person" in asked:
+            code = secrets.token_urlsafe(16)
+            self.provider.codes[code] = asked
+            answer = {"code": code}
+        address = f"{asked['redirect_uri']}?{urlencode(answer | {'state': asked['state']})}"
+        if self.provider.holds:
+            self.write(f'<!doctype html><title>Back</title><a href="{html.escape(address)}">Go back</a>')
+        else:
+            self.redirect(address)

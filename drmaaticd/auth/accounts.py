@@ -10,12 +10,12 @@ import asyncio
 import hmac
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from drmaaticd.auth import audit, jose, providers, users
+from drmaaticd.auth import audit, jose, providers, signin, users
 from drmaaticd.auth.credit import Credit
 from drmaaticd.auth.keys import KeyRing
 from drmaaticd.auth.links import Links
@@ -175,25 +175,50 @@ class Accounts:
 
         Raises `TooManyRequests`, `NotAuthenticated`, `InvalidInput`, `Forbidden`, `ProviderFailed`.
         """
+        user, issued = await self._let_in(address, name, lambda: self._vouched_for(authorization, name))
+        return {"user_source": user.source, "user_name": user.name} | self._told(issued)
+
+    async def sign_in(self, name: str, proof: signin.Proof, address: str) -> JSON:
+        """A token for the code that this provider has sent the browser back with.
+
+        Raises as `exchange` does, and `NotFound`.
+        """
+        provider = self.provider_for_page(name)
+
+        async def vouched_for() -> tuple[Provider, providers.Identity]:
+            identity = await self._providers.redeem(provider, proof)
+            self._users.matchers.check(provider, identity.user_name)
+            return provider, identity
+
+        _, issued = await self._let_in(address, provider.name, vouched_for)
+        return self._told(issued)
+
+    def provider_for_page(self, name: str) -> Provider:
+        """The provider of this name, at which people can sign in on the page. Raises `NotFound`."""
+        provider = self._users.matchers.named(name)
+        if provider is None or not provider.offers_sign_in:
+            raise NotFound("There is no such way to sign in.")
+        return provider
+
+    async def _let_in(
+        self, address: str, claimed: str, vouch: Callable[[], Awaitable[tuple[Provider, providers.Identity]]]
+    ) -> tuple[User, Issued]:
+        """A token for whom a provider vouches for; tried no more often than an address may."""
         caller = Caller.anonymous(address)
         with _audited(caller, "token_rate"):
             self._rates.take(f"exchanges from {network_of(address)}", self._config.auth.token_rate)
         try:
-            provider, identity = await self._vouched_for(authorization, name)
+            provider, identity = await vouch()
             await jose.load()
             async with self._rotating:
                 user, issued = self._admit(provider, identity)
         except DrmaaticdError as error:
-            audit.record(
-                "token.refused",
-                address=address,
-                claimed=name[: users.MAX_NAME],
-                reason=error.detail or error.title,
-            )
+            reason = error.detail or error.title
+            audit.record("token.refused", address=address, claimed=claimed[: users.MAX_NAME], reason=reason)
             raise
         await self._store.durable()
         audit.record("token.issued", user=user.key, address=address, jti=issued.claims.jti)
-        return {"user_source": user.source, "user_name": user.name} | self._told(issued)
+        return user, issued
 
     async def _vouched_for(self, authorization: str | None, name: str) -> tuple[Provider, providers.Identity]:
         """The provider, and whom it says the token to belong to: the one of this name."""

@@ -1,26 +1,30 @@
 """Asking an identity provider whom a token belongs to. Its tokens are neither kept nor logged.
 
 Sources: OpenID Connect Core 1.0, sections 3.1.3.7 (ID tokens) and 5.3 (userinfo); RFC 7662 (token
-introspection); RFC 7517 (JWKS); RFC 6750 (bearer tokens).
+introspection); RFC 7517 (JWKS); RFC 6749, section 4.1.3, and RFC 7636 (authorisation codes); RFC 6750
+(bearer tokens).
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from drmaaticd.auth import jose
 from drmaaticd.auth.jose import jwt
+from drmaaticd.auth.signin import Proof
 from drmaaticd.errors import NotAuthenticated, ProviderFailed
 from drmaaticd.settings import Provider
 
@@ -116,7 +120,7 @@ class Providers:
             return _identity(provider, await self._userinfo(provider, token))
         if provider.jwks_url is not None and _JWS.fullmatch(token):
             try:
-                return _identity(provider, await self._id_token(provider, token))
+                return _identity(provider, await self._id_token(provider, token, provider.client_ids))
             except Refused:
                 if provider.introspection_url is None:
                     raise
@@ -127,6 +131,58 @@ class Providers:
         if said.get("sub") not in (None, identity.sub):
             raise ProviderFailed(f"{provider.name} answered two different users.")
         return identity
+
+    async def redeem(self, provider: Provider, proof: Proof) -> Identity:
+        """Whom a provider has signed in, by the authorisation code that it has sent the browser back with.
+
+        Where the provider's keys are configured, its ID token says it; else as with `identify`. Raises
+        as that does.
+        """
+        request = HTTPRequest(
+            provider.token_url or "",
+            method="POST",
+            headers={"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
+        )
+        form = {
+            "grant_type": "authorization_code",
+            "code": proof.code,
+            "redirect_uri": proof.redirect_uri,
+            "client_id": provider.client_id or "",
+            "code_verifier": proof.verifier,
+        }
+        if provider.client_secret_file is not None:
+            secret = await asyncio.to_thread(_secret, provider, provider.client_secret_file)
+            if provider.client_auth == "basic":
+                request.auth_mode = "basic"
+                # Encoded before they are joined by a colon (RFC 6749, section 2.3.1).
+                request.auth_username = quote_plus(provider.client_id or "")
+                request.auth_password = quote_plus(secret)
+            else:
+                form["client_secret"] = secret
+        request.body = urlencode(form).encode()
+        told = await self._ask(provider, request, refusals=(400,))
+        access = told.get("access_token")
+        access = access if isinstance(access, str) and _BEARER.fullmatch(access) else ""
+        if provider.jwks_url is not None:
+            return await self._signed_in(provider, told.get("id_token"), access, proof.nonce)
+        if not access:
+            raise ProviderFailed(f"{provider.name} sent no access token.")
+        return await self.identify(provider, access)
+
+    async def _signed_in(self, provider: Provider, token: object, access: str, nonce: str) -> Identity:
+        """Whom an ID token that was made for this sign-in names."""
+        if not isinstance(token, str):
+            raise ProviderFailed(f"{provider.name} sent no ID token.")
+        said = await self._id_token(provider, token, (provider.client_id or "",))
+        if not hmac.compare_digest(str(said.get("nonce", "")).encode(), nonce.encode()):
+            raise Refused("The ID token was made for another sign-in.")
+        if provider.user_name_claim in said:
+            return _identity(provider, said)
+        # An ID token need not hold more than `sub` (OpenID Connect Core, section 5.4).
+        known = _identity(provider, await self._userinfo(provider, access))
+        if known.sub != said["sub"]:
+            raise ProviderFailed(f"{provider.name} answered two different users.")
+        return known
 
     async def _userinfo(self, provider: Provider, token: str) -> Mapping[str, Any]:
         request = HTTPRequest(
@@ -145,7 +201,9 @@ class Providers:
         if provider.introspection_client_id is not None and provider.introspection_secret_file is not None:
             request.auth_mode = "basic"
             request.auth_username = provider.introspection_client_id
-            request.auth_password = await asyncio.to_thread(_secret, provider)
+            request.auth_password = await asyncio.to_thread(
+                _secret, provider, provider.introspection_secret_file
+            )
         said = await self._ask(provider, request, refusals=())
         if said.get("active") is not True:
             raise Refused(f"{provider.name} does not know this token (any more).")
@@ -154,8 +212,8 @@ class Providers:
             raise Refused("The token was issued to another client.")
         return said
 
-    async def _id_token(self, provider: Provider, token: str) -> Mapping[str, Any]:
-        """The claims of a valid ID token for one of our clients. Raises `Refused`."""
+    async def _id_token(self, provider: Provider, token: str, clients: tuple[str, ...]) -> Mapping[str, Any]:
+        """The claims of a valid ID token for one of these clients. Raises `Refused`."""
         await jose.load()
         try:
             kid = jwt().get_unverified_header(token).get("kid")
@@ -170,7 +228,7 @@ class Providers:
                     key,
                     algorithms=ALGORITHMS,
                     issuer=provider.issuer,
-                    audience=list(provider.client_ids),
+                    audience=list(clients),
                     leeway=LEEWAY,
                     options={"require": ["iss", "sub", "aud", "exp"]},
                 )
@@ -178,7 +236,7 @@ class Providers:
                 failure = _why(error)
                 continue
             # Core, section 3.1.3.7, 4: of several audiences, the one that it was issued to.
-            if "azp" in said and said["azp"] not in provider.client_ids:
+            if "azp" in said and said["azp"] not in clients:
                 raise Refused("The ID token was issued to another client.")
             return said
         raise Refused(f"The ID token is not valid: {failure}.")
@@ -273,11 +331,10 @@ def _why(error: Exception) -> str:
     return "its signature or a claim is wrong"
 
 
-def _secret(provider: Provider) -> str:
-    """The introspection client's secret. Raises `ProviderFailed`."""
-    path = provider.introspection_secret_file
+def _secret(provider: Provider, path: Path) -> str:
+    """A client's secret. Raises `ProviderFailed`."""
     try:
-        return path.read_text(encoding="utf-8").strip() if path is not None else ""
+        return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         log.warning("the secret for %s cannot be read: %s", provider.name, error)
         raise ProviderFailed(f"{provider.name} cannot be asked.") from None

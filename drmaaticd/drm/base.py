@@ -148,6 +148,9 @@ class Job:
     """Seconds of wall-clock time after which the DRM ends the job."""
     queue: str | None = None
     account: str | None = None
+    qos: str | None = None
+    licenses: str | None = None
+    gres: str | None = None
     native: str = ""
     """The administrator's own words, appended to the DRM's native specification."""
     rerunnable: bool = False

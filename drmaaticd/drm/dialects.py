@@ -30,7 +30,12 @@ _PLAIN_VALUE = re.compile(r"[A-Za-z0-9@._/:+*|&!,-]+")
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 #: The keys of ``[drm.native]``: templates of a dialect that a site may replace.
-REPLACEABLE = ("queue", "cpus", "memory", "max_clock_time", "account", "always")
+REPLACEABLE = (
+    *("queue", "cpus", "memory", "max_clock_time", "account", "qos", "licenses", "gres", "always"),
+)
+
+#: What a DRM is told by name as it is; a script's, but for ``account``, which is the group's.
+_NAMED = ("queue", "account", "qos", "licenses", "gres")
 
 #: The places that the templates for a resource may use. ``mib_per_cpu`` is rounded up, as all sizes are.
 PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -40,6 +45,9 @@ PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "memory": ("bytes", "kib", "mib", "gib", "mib_per_cpu"),
         "max_clock_time": ("seconds", "minutes", "hh_mm", "hh_mm_ss"),
         "account": ("account",),
+        "qos": ("qos",),
+        "licenses": ("licenses",),
+        "gres": ("gres",),
         "always": (),
     }
 )
@@ -65,6 +73,18 @@ class Resources(Protocol):
     @property
     def max_clock_time(self) -> int | None:
         """Seconds of wall-clock time."""
+
+    @property
+    def qos(self) -> str | None:
+        """The quality of service's name."""
+
+    @property
+    def licenses(self) -> str | None:
+        """Licences with their numbers, in the DRM's own form (Slurm: ``matlab:2,ansys``)."""
+
+    @property
+    def gres(self) -> str | None:
+        """Generic resources, such as GPUs, in the DRM's own form (Slurm: ``gpu:a100:2``)."""
 
     @property
     def native(self) -> str:
@@ -152,13 +172,13 @@ class Dialect:
         found = self.setting_problems(settings)
         if found:
             return found
-        for name, value in (("queue", resources.queue), ("account", account)):
+        for name, value in _named(resources, account).items():
             if value and not self._template(name, settings):
                 found.append(f"{name}: {self.title} has none; leave it out, or give native.{name}")
             elif value and not _PLAIN_VALUE.fullmatch(value):
                 found.append(f"{name}: {value!r} holds characters that {self.title} would misread")
         for name in self._chosen(resources, settings, account):
-            if name not in ("queue", "account") and not self._template(name, settings):
+            if name not in _NAMED and not self._template(name, settings):
                 found.append(f"{name}: {self.title} cannot be told it through DRMAA; see native.{name}")
         if array is not None and not self.element:
             found.append(f"array: {self.title}'s DRMAA library makes unrelated jobs of it")
@@ -203,7 +223,8 @@ class Dialect:
             chosen += ["cpus"] if cpus else []
             chosen += ["memory"] if memory else []
         chosen += ["max_clock_time"] if resources.max_clock_time is not None else []
-        return chosen + (["account"] if account else [])
+        named = _named(resources, account).items()
+        return chosen + [name for name, value in named if value and name != "queue"]
 
     def _text_problems(self, what: str, text: str) -> list[str]:
         """What of a text the library would misread."""
@@ -217,13 +238,15 @@ class Dialect:
         return found
 
 
+def _named(resources: Resources, account: str | None) -> dict[str, str | None]:
+    """The values that the DRM is told as they are."""
+    return {name: account if name == "account" else getattr(resources, name) for name in _NAMED}
+
+
 def _values(resources: Resources, account: str | None) -> dict[str, str | int]:
     """The values of all places that have one."""
-    values: dict[str, str | int] = {
-        "queue": resources.queue or "",
-        "account": account or "",
-        "cpus": resources.cpus,
-    }
+    values: dict[str, str | int] = {name: value or "" for name, value in _named(resources, account).items()}
+    values["cpus"] = resources.cpus
     if resources.memory is not None:
         size = resources.memory
         values |= {"bytes": size, "kib": -(-size // KIB), "mib": -(-size // MIB), "gib": -(-size // GIB)}
@@ -290,6 +313,9 @@ SLURM = Dialect(
         "memory": "--mem={mib}",
         "max_clock_time": "-t {hh_mm}",
         "account": "-A {account}",
+        "qos": "--qos={qos}",
+        "licenses": "--licenses={licenses}",
+        "gres": "--gres={gres}",
     },
     rerunnable="--requeue",
     not_rerunnable="--no-requeue",

@@ -63,6 +63,8 @@ class Session:
         self._open = False
         self._doubtful = False
         self._next_try = 0.0
+        self._template: Any = None
+        self._values: dict[str, Any] = {}
         self._pause = FIRST_PAUSE
         self.dialect: Dialect | None = None
         self.waker: Waker | None = None
@@ -134,6 +136,7 @@ class Session:
 
     def _exit(self) -> None:
         self._open = False
+        self._drop_template()
         if self.waker is not None and not self.waker.quiet(QUIET_PATIENCE):
             log.info("the DRMAA session is closed though a question has no answer yet")
         try:
@@ -192,20 +195,41 @@ class Session:
         return self._call(self._run, template, array)
 
     def _run(self, template: Template, array: Array | None) -> list[str]:
-        job = self._session.createJobTemplate()
         try:
-            job.remoteCommand = template.command
-            job.args = list(template.args)
-            job.workingDirectory = template.folder
-            job.jobName = template.name
-            job.nativeSpecification = template.native
-            job.outputPath = template.output
-            job.errorPath = template.output
+            job = self._told(template)
             if array is None:
                 return [str(self._session.runJob(job))]
             return list(self._session.runBulkJobs(job, array.begin, array.end, array.step))
-        finally:
-            job.delete()
+        except BaseException:
+            self._drop_template()  # nobody knows what it holds
+            raise
+
+    def _told(self, template: Template) -> Any:
+        """The library's job template with these values. One is kept: only what differs is told anew."""
+        values = {
+            "remoteCommand": template.command,
+            "args": list(template.args),
+            "workingDirectory": template.folder,
+            "jobName": template.name,
+            "nativeSpecification": template.native,
+            "outputPath": template.output,
+            "errorPath": template.output,
+        }
+        if self._template is None:
+            self._template, self._values = self._session.createJobTemplate(), {}
+        for name, value in values.items():
+            if self._values.get(name) != value:
+                setattr(self._template, name, value)
+                self._values[name] = value
+        return self._template
+
+    def _drop_template(self) -> None:
+        template, self._template = self._template, None
+        if template is not None:
+            try:
+                template.delete()
+            except Exception as error:  # noqa: BLE001 - drmaa-python raises whatever it likes
+                log.debug("a job template was not deleted: %s", error)
 
     def status(self, job_id: str) -> str:
         """What the DRM says of a job (DRMAA's ``jobStatus``), by drmaa-python's name."""

@@ -45,6 +45,9 @@ class Wanted:
             max_clock_time=resources.max_clock_time,
             queue=resources.queue or self.queue,
             account=self.account,
+            qos=resources.qos,
+            licenses=resources.licenses,
+            gres=resources.gres,
             native=resources.native,
             array=self.array,
         )

@@ -5,12 +5,16 @@ Options and their meaning: sbatch(1), of releases 20.11 and later.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
 from drmaaticd.drm.base import Array, Job
 from drmaaticd.drm.dialects import NO_SETTINGS, Dialect, Resources
+
+#: Texts whose words are remembered: a few for each script.
+TEXTS_KEPT = 4096
 
 #: Options that the daemon decides on, or that would take the submission out of its hands, and why.
 RESERVED: Mapping[str, str] = {
@@ -64,6 +68,9 @@ SBATCH = Dialect(
         "memory": "--mem={mib}M",
         "max_clock_time": "--time={minutes}",
         "account": "--account={account}",
+        "qos": "--qos={qos}",
+        "licenses": "--licenses={licenses}",
+        "gres": "--gres={gres}",
     },
     # One process on one node, which starts what it likes on its cores.
     fixed="--nodes=1 --ntasks=1",
@@ -75,9 +82,13 @@ SBATCH = Dialect(
 )
 
 
-def split(text: str) -> list[str]:
-    """The words of a native specification, as a shell would split it. Raises ValueError."""
-    return shlex.split(text)
+@functools.lru_cache(TEXTS_KEPT)
+def split(text: str) -> tuple[str, ...]:
+    """The words of a native specification, as a shell would split it. Raises ValueError.
+
+    Each text is split once, when it is checked as its script is loaded or with the first job.
+    """
+    return tuple(shlex.split(text))
 
 
 def words(job: Job, settings: Mapping[str, str] = NO_SETTINGS) -> list[str]:
@@ -88,7 +99,7 @@ def words(job: Job, settings: Mapping[str, str] = NO_SETTINGS) -> list[str]:
     found = problems(job, settings, account=job.account, array=job.array)
     if found:
         raise ValueError("; ".join(found))
-    return split(SBATCH.native(job, settings))
+    return list(split(SBATCH.native(job, settings)))
 
 
 def submission(job: Job, settings: Mapping[str, str] = NO_SETTINGS) -> list[str]:

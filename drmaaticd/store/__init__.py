@@ -4,8 +4,8 @@
 """
 
 from drmaaticd.store.core import Store
-from drmaaticd.store.listing import ANY
+from drmaaticd.store.listing import ANY, Query
 from drmaaticd.store.repair import Report, repair
 from drmaaticd.store.side import SideTable
 
-__all__ = ["ANY", "Report", "SideTable", "Store", "repair"]
+__all__ = ["ANY", "Query", "Report", "SideTable", "Store", "repair"]

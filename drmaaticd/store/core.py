@@ -31,7 +31,7 @@ from drmaaticd.store.indexes import (
     of_owner,
     of_state,
 )
-from drmaaticd.store.listing import ANY, Owner, Query, select
+from drmaaticd.store.listing import ANY, Owner, Query, select, tally
 from drmaaticd.store.side import SideTable, check
 from drmaaticd.store.statedir import StateDir
 from drmaaticd.tasks import Task
@@ -193,6 +193,10 @@ class Store:
             updated_since=updated_since,
             include_deleted=include_deleted,
         )
+        return self.select(query, page, size)
+
+    def select(self, query: Query, page: int, size: int) -> tuple[int, list[Task]]:
+        """As `page`, for a query that is made already."""
         count, entries = select(self._indexes, query, page, size)
         return count, self._read_all(entries)
 
@@ -207,6 +211,10 @@ class Store:
         """An owner's tasks of exactly this script, newest first, `most` at most."""
         fitting = (entry for entry in self._indexes.shelf(of_owner(owner)) if entry.script == script)
         return self._read_all(islice(fitting, most))
+
+    def tally(self, query: Query) -> dict[State, int]:
+        """How many of the tasks that fit are in each state; its own states are not looked at."""
+        return tally(self._indexes, query)
 
     def live(self) -> list[Task]:
         """The tasks that have not ended, or of which a stop is still to be carried out; newest first."""

@@ -234,12 +234,17 @@ class Handler(RequestHandler):
         """
         if self._caller is None:
             caller = await self.service.authenticate(self.authorization(), self.address)
-            if linked is not None and (link := self.query.text("link")) is not None:
-                caller = self.service.follow(caller, task_uuid(linked), link)
+            if linked is not None:
+                caller = self.follow_link(caller, task_uuid(linked))
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller
         return self._caller
+
+    def follow_link(self, caller: Caller, uuid: str) -> Caller:
+        """The caller, with what a link in the query lets them read. Raises `NotAuthenticated`."""
+        link = self.query.text("link")
+        return caller if link is None else self.service.follow(caller, uuid, link)
 
     # -- the body ------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 #: Milliseconds that the browser waits for anything: only a fault takes so long.
 PATIENCE = 30_000
 
+expect.set_options(timeout=PATIENCE)
+
 #: What may stand in the browser's console without being a fault: failed requests that a test provokes.
 _NETWORK = "Failed to load resource"
 

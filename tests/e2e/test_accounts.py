@@ -238,7 +238,7 @@ class Ready(Notifier):
 def test_what_the_drm_refuses_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon in this process, over an engine that refuses when told to."""
     engine = MemoryEngine()
-    monkeypatch.setattr("drmaaticd.daemon.make_engine", lambda config: engine)
+    monkeypatch.setattr("drmaaticd.daemon.make_engine", lambda config, account: engine)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     (tmp_path / "scripts.d").mkdir()

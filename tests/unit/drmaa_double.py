@@ -57,6 +57,7 @@ class Drm:
     active: bool = False
     next_id: int = 1
     templates: list[dict[str, Any]] = field(default_factory=list)
+    made: list[Template] = field(default_factory=list)
 
     def called(self, name: str, *args: Any, remote: bool = True) -> None:
         self.calls.append((name, *args))
@@ -97,7 +98,8 @@ class Session:
         self._drm.active = False
 
     def createJobTemplate(self) -> Template:
-        return Template()
+        self._drm.made.append(Template())
+        return self._drm.made[-1]
 
     def _submit(self, name: str, template: Template) -> str:
         self._drm.called(name)

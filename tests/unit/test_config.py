@@ -61,6 +61,9 @@ cpus = "-pe smp {cpus}"
 memory = "-l mem_free={mib}M,h_vmem={mib_per_cpu}M"
 max_clock_time = "-l h_rt={seconds}"
 account = "-A {account}"
+qos = "-q {qos}"
+licenses = "-l {licenses}=1"
+gres = "-l gpu={gres}"
 always = "-b y {{literal}}"
 [auth]
 anonymous = false
@@ -78,6 +81,12 @@ jwks_url = "https://id.example.org/jwks"
 introspection_url = "https://id.example.org/introspect"
 introspection_client_id = "drmaaticd"
 introspection_secret_file = "secret"
+client_id = "one"
+client_secret_file = "page.secret"
+client_auth = "basic"
+authorize_url = "https://id.example.org/authorize"
+token_url = "https://id.example.org/token"
+scopes = ["openid", "profile"]
 [groups.anonymous]
 rate = "1/s"
 [groups.staff]
@@ -262,6 +271,11 @@ def test_a_finding_says_where_what_and_what_is_allowed(file: Path, text: str, wo
 PROVIDER = "[[auth.providers]]\nname = 'A'\nuserinfo_url = 'https://example.org/u'\n"
 
 
+PAGE = "client_id = 'x'\n"
+ENDS = "authorize_url = 'https://a.org/a'\ntoken_url = 'https://a.org/t'\n"
+KEYS = "issuer = 'https://a.org'\njwks_url = 'https://a.org/keys'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -270,6 +284,10 @@ PROVIDER = "[[auth.providers]]\nname = 'A'\nuserinfo_url = 'https://example.org/
         (PROVIDER + "jwks_url = 'https://example.org'", "auth.providers[0].issuer"),
         (PROVIDER + "introspection_client_id = 'x'", "auth.providers[0].introspection_secret_file"),
         (PROVIDER + "introspection_secret_file = 'x'", "auth.providers[0].introspection_client_id"),
+        (PROVIDER + PAGE + "token_url = 'https://a.org/t'", "auth.providers[0].authorize_url"),
+        (PROVIDER + PAGE + "authorize_url = 'https://a.org/a'", "auth.providers[0].token_url"),
+        (PROVIDER + "client_secret_file = 'x'", "auth.providers[0].client_id"),
+        (PROVIDER + PAGE + ENDS + "client_ids = ['y']\n" + KEYS, "auth.providers[0].client_id"),
         (PROVIDER + "pattern = '(a'", "auth.providers[0].pattern"),
         (PROVIDER + "pattern = '(?=a)'", "auth.providers[0].pattern"),
         (PROVIDER + PROVIDER.replace("'A'", "'a'"), "auth.providers[1].name"),

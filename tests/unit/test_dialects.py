@@ -106,6 +106,18 @@ SITES: list[tuple[Dialect, dict[str, Any], dict[str, str], str]] = [
     (GRID_ENGINE, {"account": "bio"}, {"account": "-P {account}"}, "-b y -shell n -P bio -r n"),
     (GRID_ENGINE, {"memory": MIB}, {"memory": ""}, ""),
     (
+        GRID_ENGINE,
+        {"licenses": "matlab", "gres": "1"},
+        {"licenses": "-l lic_{licenses}=1", "gres": "-l gpu={gres}"},
+        "-b y -shell n -l lic_matlab=1 -l gpu=1 -r n",
+    ),
+    (
+        SLURM,
+        {"qos": "web", "licenses": "matlab:2,ansys@server", "gres": "gpu:a100:2"},
+        {},
+        "--qos=web --licenses=matlab:2,ansys@server --gres=gpu:a100:2 --no-requeue",
+    ),
+    (
         SLURM,
         {"memory": 5 * MIB, "cpus": 2},
         {"memory": "--mem-per-cpu={mib_per_cpu}"},
@@ -154,6 +166,9 @@ IMPOSSIBLE: list[tuple[Dialect, dict[str, Any], dict[str, str], str]] = [
     (GRID_ENGINE, {"queue": "a b"}, {}, "misread"),
     (GRID_ENGINE, {"queue": "all.q -V"}, {}, "misread"),
     (GRID_ENGINE, {"account": "x;y"}, {}, "misread"),
+    (GRID_ENGINE, {"qos": "web"}, {}, "qos: Grid Engine has none"),
+    (PBS, {"gres": "gpu:1"}, {}, "gres: PBS Professional has none"),
+    (SLURM, {"licenses": "a b"}, {}, "licenses: 'a b' holds characters"),
     (GRID_ENGINE, {"native": "-l x=1\n-V"}, {}, "printable"),
     (GRID_ENGINE, {"native": "-N t\N{LATIN SMALL LETTER E WITH ACUTE}"}, {}, "printable"),
     (GRID_ENGINE, {"native": "\udcff"}, {}, "printable"),

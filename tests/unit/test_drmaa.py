@@ -100,6 +100,33 @@ async def test_what_a_drm_would_misread_never_reaches_it(tmp_path: Path, wrong: 
 
 
 @in_loop
+async def test_one_template_serves_all_jobs_and_holds_each_ones_own_values(tmp_path: Path) -> None:
+    drm = Drm()
+    async with engine(drm, tmp_path) as drmaa:
+        await drmaa.submit(job(name="t-one", queue="all.q", cpus=2))
+        await drmaa.submit(job(name="t-two", folder=Path("/shared/y"), run_script=Path("/shared/y/run.sh")))
+        assert len(drm.made) == 1
+        assert not drm.made[0].deleted
+    assert drm.made[0].deleted
+    first, second = drm.templates
+    assert (first["jobName"], second["jobName"]) == (b"t-one", b"t-two")
+    assert second["args"] == [b"/shared/y/run.sh"]
+    assert second["workingDirectory"] == b"/shared/y"
+    assert second["nativeSpecification"] == b"-b y -shell n -r n"
+
+
+@in_loop
+async def test_a_template_with_which_a_submission_failed_is_used_no_more(tmp_path: Path) -> None:
+    drm = Drm()
+    async with engine(drm, tmp_path) as drmaa:
+        drm.troubles["runJob"] = [exception("DeniedByDrmException")("code 17: no such queue")]
+        with pytest.raises(Refused):
+            await drmaa.submit(job())
+        assert await drmaa.submit(job()) == "1"
+    assert [template.deleted for template in drm.made] == [True, True]
+
+
+@in_loop
 async def test_an_array_has_one_id(tmp_path: Path) -> None:
     async with engine(Drm(next_id=12), tmp_path) as drmaa:
         assert await drmaa.submit(job(array=Array(2, 6, 2))) == "12"

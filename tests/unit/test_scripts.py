@@ -43,6 +43,9 @@ cpus = 2
 memory = "1500 KiB"
 max_clock_time = "1.5 s"
 native = "-l gpu=1"
+qos = "web"
+licenses = "matlab:2,ansys"
+gres = "gpu:a100:2"
 
 [array]
 begin = 2
@@ -155,7 +158,16 @@ def test_everything_that_a_definition_may_say(folder: Path) -> None:
     assert script.modules == ("blast/2.15", "python")
     assert script.setup[1].startswith("if true; then\n\texport")
     assert dict(script.environment) == {"OMP_NUM_THREADS": "4", "GREETING": "a b=c 'd'"}
-    assert script.resources == Resources("all.q@@hosts", 2, 1500 * 1024, 2, "-l gpu=1")
+    assert script.resources == Resources(
+        queue="all.q@@hosts",
+        cpus=2,
+        memory=1500 * 1024,
+        max_clock_time=2,
+        native="-l gpu=1",
+        qos="web",
+        licenses="matlab:2,ansys",
+        gres="gpu:a100:2",
+    )
     assert script.array == Array(2, 10, 3)
     assert script.command == folder / "bin" / "tool.py"
     assert (script.inline, script.travels) == (None, True)

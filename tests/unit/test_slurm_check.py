@@ -24,6 +24,9 @@ class Resources:
     memory: int | None = None
     max_clock_time: int | None = None
     native: str = ""
+    qos: str | None = None
+    licenses: str | None = None
+    gres: str | None = None
 
 
 @pytest.fixture

@@ -40,7 +40,10 @@ def test_resources_and_the_administrators_words() -> None:
         max_clock_time=61,
         queue="main",
         account="lab",
-        native="--gres=gpu:1 -L 'matlab:2' --comment='two words'",
+        qos="long",
+        licenses="matlab:2,ansys",
+        gres="gpu:a100:1",
+        native="--exclusive -C 'fast' --comment='two words'",
         rerunnable=True,
         array=Array(2, 9, 3),
     )
@@ -55,10 +58,13 @@ def test_resources_and_the_administrators_words() -> None:
         "--mem=4M",
         "--time=2",
         "--account=lab",
+        "--qos=long",
+        "--licenses=matlab:2,ansys",
+        "--gres=gpu:a100:1",
         "--requeue",
-        "--gres=gpu:1",
-        "-L",
-        "matlab:2",
+        "--exclusive",
+        "-C",
+        "fast",
         "--comment=two words",
     ]
 

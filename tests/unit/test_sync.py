@@ -115,6 +115,8 @@ class House:
             state=fields.pop("state", State.RECEIVED),
             **fields,
         )
+        if submit:
+            task = self.submitter.announced(task)
         self.store.insert(task)
         await self.store.durable()
         if submit:
@@ -237,6 +239,41 @@ async def test_tasks_are_submitted_in_order_and_no_more_than_the_drm_may_hold(
         await h.passes(uuids[0], State.DONE)
         await until(lambda: len(h.engine.submitted) == 4, "the fourth")
         assert h.engine.submitted[3].task == uuids[3]
+
+
+@over
+async def test_what_goes_at_once_is_announced_by_its_record_and_nothing_else(
+    house: Callable[..., Any],
+) -> None:
+    async with house(max_live=1) as h:
+        journal = h.folder / "state" / "journal.1"
+        first = await h.add()
+        assert '"attempt":1' in journal.read_text()
+        await h.submitted(first)
+        second = await h.add()
+        assert h.get(second).attempt == 0
+        assert h.submitter.waiting == 1
+        assert h.get(first).attempt == 1
+
+
+@over
+async def test_what_was_announced_and_not_submitted_counts_its_attempts_on(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        h.engine.fail_next("submit", PassingFault("busy"))
+        uuid = await h.add()
+        assert h.get(uuid).attempt == 1
+        await h.submitted(uuid)
+        assert h.get(uuid).attempt == 2
+
+
+@over
+async def test_what_was_stopped_before_its_turn_is_announced_no_more(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        uuid = await h.add(submit=False, attempt=1, stop=True)
+        h.submitter.add(h.get(uuid))
+        await until(lambda: h.submitter.waiting == 0, "its turn")
+        assert not h.engine.calls
+        assert not h.submitter._announced
 
 
 # -- the DRM's faults

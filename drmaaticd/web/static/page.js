@@ -9,8 +9,11 @@ export const api = (...parts) => `${root}/ui/api/${parts.map(encodeURIComponent)
 
 export const ui = (...parts) => `${root}/ui/${parts.map(encodeURIComponent).join("/")}`;
 
-/** What requests that change something carry. */
-export const guarded = () => ({ "X-Xsrftoken": meta("xsrf") });
+/** Whom this page was made for, percent-encoded; empty for who was not signed in. */
+export const user = meta("user");
+
+/** What requests that change something carry; they are refused if somebody else is signed in by now. */
+export const guarded = () => ({ "X-Xsrftoken": meta("xsrf"), "X-Page-User": user });
 
 /** An answer that is no success, with the problem document's words. */
 export class Problem extends Error {
@@ -21,7 +24,38 @@ export class Problem extends Error {
   }
 }
 
+/** Tells that the session has ended, with a way back that leaves what was typed here alone. */
+export function ended() {
+  if (document.getElementById("ended")) return;
+  const address = `${ui("sign-in")}?next=${encodeURIComponent(`${root}/ui/signed-in`)}`;
+  document.getElementById("main").prepend(
+    make(
+      "p",
+      { id: "ended", class: "notice bad", role: "alert" },
+      user ? "Your session has ended. " : "This needs somebody who is signed in. ",
+      "What you have typed here stays. ",
+      make("a", { class: "button", href: address, target: "_blank", rel: "noopener" }, "Sign in in another tab"),
+    ),
+  );
+}
+
+/** Back in this tab, perhaps from signing in: takes the notice away if it is true no more. */
+async function look() {
+  const notice = document.getElementById("ended");
+  if (!notice) return;
+  const response = await fetch(api("me"), { headers: guarded() }).catch(() => null);
+  if (!response?.ok) return;
+  const known = await response.json();
+  const name = known.user_name ? encodeURIComponent(`${known.user_source}:${known.user_name}`) : "";
+  if (name !== user) return;
+  notice.remove();
+  say("You are signed in again.");
+}
+
+addEventListener("focus", look);
+
 export async function problemOf(response) {
+  if (response.status === 401) ended();
   let document = {};
   try {
     document = await response.json();

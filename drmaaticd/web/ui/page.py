@@ -15,7 +15,7 @@ from drmaaticd.web.base import Handler
 from drmaaticd.web.interface import Caller
 from drmaaticd.web.jsontext import clean
 from drmaaticd.web.ui import assets, words
-from drmaaticd.web.ui.session import COOKIE, XSRF_COOKIE, Session, cookie_attributes, root_of
+from drmaaticd.web.ui.session import COOKIE, XSRF_COOKIE, Session, cookie_attributes, root_of, user_token
 
 #: Nothing from elsewhere, nothing inline; a page of ours stands in no frame but may hold a task's file.
 POLICY = "; ".join(
@@ -46,6 +46,8 @@ class PageHandler(Session, Handler):
 
     section: ClassVar[str] = ""
     """Which entry of the navigation is current."""
+    policy: ClassVar[str] = POLICY
+    """The pages' Content-Security-Policy (W3C CSP 3)."""
     _me: dict[str, Any] | None = None
 
     async def caller(self, linked: str | None = None) -> Caller:
@@ -69,28 +71,43 @@ class PageHandler(Session, Handler):
         path = "/".join(quote(part, safe="") for part in parts)
         return f"{self.root}/ui/{path}{'?' if query else ''}{urlencode(query)}"
 
+    @property
+    def here(self) -> str:
+        """This page's address, to come back to."""
+        return f"{self.root}{self.request.uri}"
+
     def asset(self, name: str) -> str:
         """The address of a file of ``web/static``."""
         return f"{self.root}/ui/static/{assets.version()}/{name}"
 
+    def set_default_headers(self) -> None:
+        """As with the session; addresses stay within this site.
+
+        Not ``no-referrer``: with that, browsers send forms with ``Origin: null`` (Fetch standard, "append
+        a request `Origin` header"), and where there is no TLS it is all that tells whose form it is.
+        """
+        super().set_default_headers()
+        self.set_header("Referrer-Policy", "same-origin")
+
     def write_page(self, template: str, *, title: str, **values: Any) -> None:
         """Write a page; `title` is its `h1`'s and the window's."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Content-Security-Policy", self.policy)
         caller = self._caller
-        known = self.service.me(caller) if caller is not None else None
+        known = self.service.me(caller) if caller is not None and caller.user is not None else None
         names = {
             "title": title,
             "section": self.section,
             "me": known,
-            "signed_in": bool(known and known.get("user_name")),
+            "page_user": user_token(caller),
+            "signed_in": known is not None,
             "is_admin": caller is not None and caller.is_admin,
             "ui": self.link,
             "asset": self.asset,
             "root": self.root,
             "xsrf": clean(self.xsrf_token.decode()),
             "words": words,
-            "here": self.request.path,
+            "here": self.here,
         }
         self.write(loader().load(template).generate(**names, **values))
 
@@ -110,7 +127,7 @@ class PageHandler(Session, Handler):
         if answer.status == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
         if isinstance(error, NotAuthenticated) and self.request.method in ("GET", "HEAD"):
-            self.redirect_to(self.link("sign-in", next=self.request.uri or ""))
+            self.redirect_to(self.link("sign-in", next=self.here))
             return b""
         detail = str(answer.members.get("detail", ""))
         self.write_error_page(answer, detail)
@@ -144,5 +161,7 @@ def xsrf_settings(public_url: str) -> dict[str, Any]:
     return {
         "xsrf_cookie_name": XSRF_COOKIE,
         "xsrf_cookie_version": 2,
-        "xsrf_cookie_kwargs": cookie_attributes(public_url) | {"samesite": "Strict"},
+        # Lax, as the session's: were it not sent with a link from elsewhere (a mail's, a provider's on the
+        # way back), that page would get a new one, and forms that are open in other tabs would be void.
+        "xsrf_cookie_kwargs": cookie_attributes(public_url),
     }

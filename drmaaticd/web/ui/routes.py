@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drmaaticd.web.base import Handler
+from drmaaticd.web.ui import admin, signin, tasks
 from drmaaticd.web.ui.assets import AssetHandler
 from drmaaticd.web.ui.compare import ComparePage
 from drmaaticd.web.ui.page import NoPageHandler
 from drmaaticd.web.ui.script import RerunPage, ScriptPage
 from drmaaticd.web.ui.scripts import HomePage
 from drmaaticd.web.ui.session import with_session
+from drmaaticd.web.ui.task import MembersHandler, TaskActionPage, TaskPage
 
 Route = tuple[str, type[Handler]]
 
@@ -22,6 +24,12 @@ PAGES: tuple[Route, ...] = (
     (r"/ui/script/([^/]+)/?", ScriptPage),
     (r"/ui/task/([^/]+)/rerun/?", RerunPage),
     (r"/ui/compare/?", ComparePage),
+    (r"/ui/task/([^/]+)/?", TaskPage),
+    (r"/ui/task/([^/]+)/members", MembersHandler),
+    (r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)", TaskActionPage),
+    *signin.ROUTES,
+    *tasks.ROUTES,
+    *admin.ROUTES,
     (r"/ui/static/([^/]+)/([^/]+)", AssetHandler),
 )
 

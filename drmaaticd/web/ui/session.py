@@ -7,14 +7,16 @@ something must come from the page itself: same origin, and with the token agains
 
 from __future__ import annotations
 
+import contextlib
 from http.cookies import Morsel
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tornado.web import HTTPError
 
-from drmaaticd.errors import Forbidden
+from drmaaticd.errors import Forbidden, NotAuthenticated
 from drmaaticd.web.base import Handler
+from drmaaticd.web.interface import Caller
 
 #: The cookie's value is one of these, a dot, and the token.
 COOKIE = "drmaaticd_session"
@@ -24,6 +26,12 @@ PASTED = "pasted"
 """The token was brought along and outlives the session."""
 
 XSRF_COOKIE = "drmaaticd_xsrf"
+
+#: A read-only link's secret, for the addresses of its one task: it is then in none of them.
+LINK_COOKIE = "drmaaticd_link"
+
+#: For whom the page was made that sends a request (`user_token`).
+USER_HEADER = "X-Page-User"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -36,11 +44,16 @@ def root_of(public_url: str) -> str:
 def cookie_attributes(public_url: str) -> dict[str, Any]:
     """What every cookie of the page has; ``Secure`` unless the page is served without TLS."""
     return {
-        "path": f"{root_of(public_url)}/ui/",
+        "path": f"{root_of(public_url)}/ui",  # for /ui itself too (RFC 6265, section 5.1.4)
         "httponly": True,
         "samesite": "Lax",
         "secure": urlsplit(public_url).scheme == "https",
     }
+
+
+def user_token(caller: Caller | None) -> str:
+    """The key of a user, percent-encoded as JavaScript's ``encodeURIComponent`` does; empty for nobody."""
+    return "" if caller is None or caller.user is None else quote(caller.user, safe="!'()*-._~")
 
 
 class Session(Handler):
@@ -78,6 +91,26 @@ class Session(Handler):
             self.check_same_origin()
         _, token = self.cookie_token
         return f"Bearer {token}" if token else None
+
+    def follow_link(self, caller: Caller, uuid: str) -> Caller:
+        """The caller, with what the cookie of a link lets them read while it lasts."""
+        morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
+        if morsel is not None:
+            with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
+                return self.service.follow(caller, uuid, morsel.value)
+        return caller
+
+    async def caller(self, linked: str | None = None) -> Caller:
+        """Who asks, by the cookie. Raises as `Handler.caller`, and `Forbidden` for a forgery.
+
+        A page says for whom it was made: what is done there must not become somebody else's, or nobody's,
+        because in another tab that person has signed out or the session was found to have ended.
+        """
+        caller = await super().caller(linked)
+        made_for = self.request.headers.get(USER_HEADER)
+        if self.request.method not in _SAFE and made_for not in (None, user_token(caller)):
+            raise NotAuthenticated("Your session has ended.")
+        return caller
 
     def check_same_origin(self) -> None:
         """Raise `Forbidden` unless the request was sent by one of our own pages."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,3 +124,13 @@ def test_the_rule_that_is_shown_is_the_one_that_works_here() -> None:
     rule = runas.sudoers_line(JOBS)
     program = f"{sys.executable} -I {Path(runas.__file__).parent / 'jobhelper.py'}"
     assert rule == f"{os.environ['USER']} ALL=({JOBS}) NOPASSWD: {program}"
+
+
+def test_strangers_in_the_shared_group_are_told(service: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = grp.getgrgid(pwd.getpwnam(JOBS).pw_gid)
+    members = [os.environ["USER"], "somebody"]
+    told = grp.struct_group((entry.gr_name, entry.gr_passwd, entry.gr_gid, members))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: told)
+    (finding,) = runas.findings(config.load(service.config))
+    assert finding.warning
+    assert finding.message.endswith("can change what tasks wrote: somebody")

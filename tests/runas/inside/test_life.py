@@ -16,6 +16,7 @@ import requests
 
 from drmaaticd.drm import processes
 from drmaaticd.drm.otheraccount import helper_command
+from drmaaticd.workspace import Workspace
 from tests.e2e.daemon import Daemon, wait_until
 from tests.runas.places import as_job, jobs_account, with_jobs_apart
 
@@ -29,11 +30,12 @@ mkdir -p deep/er closed/inner
 echo secret >deep/er/file
 echo plain >top
 echo hidden >closed/inner/file
+head -c 200000 /dev/urandom >closed/inner/counted
 ln -s /etc/passwd link
 mkfifo fifo
 chmod 0 closed/inner
 chmod 0500 closed
-head -c 300000 /dev/zero >deep/big
+echo more >deep/big
 chmod 0 deep/big
 """
 
@@ -173,6 +175,15 @@ def test_an_array_is_stopped(service: Daemon) -> None:
 def test_private_files_are_served_counted_and_removed(service: Daemon) -> None:
     uuid = submit(service, "private")
     assert until(service, uuid, "done", "failed")["state"] == "done"
+    account = jobs_account()
+    try:
+        assert (
+            Workspace(service.tasks).usage(uuid)
+            < 200_000
+            <= Workspace(service.tasks, jobs=account).usage(uuid)
+        )
+    finally:
+        account.close()
     url = f"{service.url}/task/{uuid}"
     assert requests.get(f"{url}/file/top", timeout=30).text == "plain\n"
     assert requests.get(f"{url}/file/deep/er/file", timeout=30).text == "secret\n"
