@@ -50,11 +50,29 @@ class Modes:
         """Of uploaded files."""
         return 0o640 if self.gid is None else 0o660
 
+    @property
+    def readable(self) -> int:
+        """Of folders that jobs read."""
+        return 0o750 if self.gid is None else 0o2750
+
     def apply(self, fd: int, mode: int, *, shared: bool = True) -> None:
         """Set the mode, whatever the umask, and where it is `shared` the group. Raises OSError."""
         if shared and self.gid is not None and os.fstat(fd).st_gid != self.gid:
             os.fchown(fd, -1, self.gid)
         os.fchmod(fd, mode)
+
+    def make_folder(self, parent: int, name: str, mode: int) -> None:
+        """A folder `name` with exactly these permissions, whether it was there or not."""
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        try:
+            with opened(name, LIST, dir_fd=parent) as fd:
+                status = os.fstat(fd)
+                if status.st_mode & 0o7777 != mode or self.gid not in (None, status.st_gid):
+                    self.apply(fd, mode, shared=bool(mode & 0o070))
+        except OSError as error:
+            error.filename = error.filename or name
+            raise
 
 
 class IncomingFile:

@@ -7,7 +7,6 @@ Everything here blocks and is called in threads. Which task may do what is decid
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drmaaticd.archive import Archive, open_archive
+from drmaaticd.copies import Copies
 from drmaaticd.errors import Forbidden, NotFound, StorageFull, StoreError, Unavailable
 from drmaaticd.folder import (
     LIST,
@@ -43,8 +43,6 @@ TRASH = ".trash"
 
 _TASKS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # the administrator may have made it a link
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SCRIPT_MODE = 0o555
-_DIGEST_LENGTH = 32
 
 __all__ = ["Archive", "Incoming", "IncomingFile", "Listing", "OpenedFile", "Unfiled", "Workspace"]
 
@@ -78,9 +76,9 @@ class Workspace:
         self.tasks_dir = tasks_dir
         self._folders_sync = SharedSync(tasks_dir)
         self._controls_sync = SharedSync(tasks_dir / CONTROL)
-        self._copied: dict[Path, tuple[int, ...]] = {}
         self._jobs = jobs
         self._modes = Modes(None if jobs is None else jobs.gid)
+        self._copies = Copies(SCRIPTS, self._modes)
 
     # Places
 
@@ -141,7 +139,7 @@ class Workspace:
         """A task's control folder, made if need be. Raises OSError."""
         checked(uuid)
         with self._opened() as tasks, opened(CONTROL, SEARCH, dir_fd=tasks) as control:
-            self._make_place(control, uuid, self._modes.folder)
+            self._modes.make_folder(control, uuid, self._modes.folder)
         return self.control(uuid)
 
     @property
@@ -171,28 +169,9 @@ class Workspace:
             return {name for name in names if _exists(folder, name)}
 
     def store_script(self, content: bytes, name: str) -> Path:
-        """A copy of a script that jobs can run, at a path that stands for exactly this content.
-
-        Made once, and looked at each time: a copy that differs is replaced. It is read again only if its
-        status says that it was touched since. Raises `StorageFull`, OSError.
-        """
-        if not is_plain(name):
-            raise ValueError(f"not a file's name: {name!r}")
-        digest = hashlib.sha256(content).hexdigest()[:_DIGEST_LENGTH]
-        copy = self.scripts / digest / name
-        looks = _looks(copy)
-        if looks is not None and self._copied.get(copy) == looks:
-            return copy
-        with storage_errors(), self._opened() as tasks, opened(SCRIPTS, SEARCH, dir_fd=tasks) as scripts:
-            self._make_place(scripts, digest, self._readable)
-            with opened(digest, LIST, dir_fd=scripts) as place:
-                # Taken before the content is read: what is changed meanwhile looks different afterwards.
-                looks = _looks(copy)
-                if _holds(place, name, content) and looks is not None:
-                    self._copied[copy] = looks
-                else:
-                    self._write_script(place, name, content)
-        return copy
+        """A copy of a script that jobs can run; see `copies.Copies`. Raises `StorageFull`, OSError."""
+        with storage_errors(), self._opened() as tasks:
+            return self.scripts / self._copies.store(tasks, content, name)
 
     # Reading
 
@@ -305,11 +284,6 @@ class Workspace:
             logger.info("files that jobs made could not be shared: %s", problem)
         return not problem
 
-    @property
-    def _readable(self) -> int:
-        """The permissions of folders that jobs read."""
-        return 0o750 if self._modes.gid is None else 0o2750
-
     @contextmanager
     def _opened(self) -> Iterator[int]:
         """A descriptor of the folder of task folders. Raises `Unavailable` while it cannot be reached."""
@@ -354,9 +328,9 @@ class Workspace:
         # Jobs that share an account must not learn of each other's tasks: they pass through, and ring,
         # and cannot list.
         control, spool = (0o700, 0o700) if self._jobs is None else (0o2710, 0o2730)
-        places = {CONTROL: control, SPOOL: spool, SCRIPTS: self._readable, ASIDE: 0o700, TRASH: 0o700}
+        places = {CONTROL: control, SPOOL: spool, SCRIPTS: self._modes.readable, ASIDE: 0o700, TRASH: 0o700}
         for name, mode in places.items():
-            self._make_place(tasks, name, mode)
+            self._modes.make_folder(tasks, name, mode)
         if self._jobs is not None:
             status = os.fstat(tasks)
             mode = status.st_mode & 0o7777
@@ -364,37 +338,6 @@ class Workspace:
             wanted = (mode | 0o110) & ~0o066
             if (mode, status.st_gid) != (wanted, self._jobs.gid):
                 self._modes.apply(tasks, wanted)
-
-    def _make_place(self, parent: int, name: str, mode: int) -> None:
-        """A folder `name` with exactly these permissions, whether it was there or not."""
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=parent)
-        try:
-            with opened(name, LIST, dir_fd=parent) as fd:
-                status = os.fstat(fd)
-                if status.st_mode & 0o7777 != mode or self._modes.gid not in (None, status.st_gid):
-                    self._modes.apply(fd, mode, shared=bool(mode & 0o070))
-        except OSError as error:
-            error.filename = error.filename or name
-            raise
-
-    def _write_script(self, place: int, name: str, content: bytes) -> None:
-        """Write a script beside its place, and rename it there."""
-        draft = f".{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with opened(draft, flags, dir_fd=place) as fd:
-                rest = memoryview(content)
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
-                self._modes.apply(fd, _SCRIPT_MODE)
-                os.fsync(fd)
-            os.rename(draft, name, src_dir_fd=place, dst_dir_fd=place)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(draft, dir_fd=place)
-            raise
-        os.fsync(place)
 
 
 def checked(uuid: str) -> str:
@@ -447,35 +390,3 @@ def _exists(folder: int, name: str) -> bool:
             return False
         raise
     return True
-
-
-def _looks(path: Path) -> tuple[int, ...] | None:
-    """What changes with each change of a file, None where there is none."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_mode,
-        status.st_gid,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
-def _holds(place: int, name: str, content: bytes) -> bool:
-    """Whether the script is there, with this content, executable, and no link to anything else."""
-    try:
-        with opened(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place) as fd:
-            status = os.fstat(fd)
-            if status.st_mode & 0o7777 != _SCRIPT_MODE or status.st_size != len(content):
-                return False
-            with os.fdopen(fd, "rb", closefd=False) as file:
-                return file.read(len(content) + 1) == content
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO):
-            return False
-        raise

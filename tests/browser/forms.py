@@ -169,4 +169,4 @@ def sign_in(context: BrowserContext, service: Daemon, token: str) -> None:
 
 def leftovers(service: Daemon) -> list[str]:
     """What lies where uploads arrive."""
-    return [path.name for path in (service.tasks / ".incoming").iterdir()]
+    return [path.name for path in (service.tasks / ".incoming").iterdir() if path.name != ".mark"]

@@ -107,6 +107,19 @@ def test_what_differs_is_marked(service: Daemon, page: Page) -> None:
     check_looks(page)
 
 
+def test_long_outputs_make_no_long_page(service: Daemon, page: Page) -> None:
+    one, other = (run(service, number=number, text="long " * 900) for number in ("1", "2"))
+    for task in (one, other):
+        for name in ("notes.txt", "more.txt"):
+            (service.tasks / task["uuid"] / name).write_text(f"{task['uuid']} {'word ' * 20}\n" * 5_000)
+    answer = page.goto(f"{service.url}/ui/compare?a={one['uuid']}&b={other['uuid']}")
+    assert answer is not None
+    expect(page.get_by_text("Only the beginning is shown.").first).to_be_visible()
+    text = page.evaluate("[...document.querySelectorAll('pre')].map(one => one.textContent.length)")
+    assert sum(text) <= 40_000
+    check_looks(page)
+
+
 def test_tasks_are_asked_for(service: Daemon, page: Page) -> None:
     one, other = run(service, number="1", text="x"), run(service, number="1", text="x")
     page.goto(f"{service.url}/ui/compare")

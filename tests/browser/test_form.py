@@ -10,6 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import BrowserContext, Page, expect
 
+from drmaaticd.params import Param
 from tests.browser import forms
 from tests.browser.conftest import watch
 from tests.browser.looks import check_looks
@@ -41,12 +42,33 @@ max_length = 500
 """
 
 
+CHOOSY = """
+inline = "#!/bin/sh\\ntrue"
+[[param]]
+name = "sets"
+type = "string"
+choices = ["a", "b"]
+multiple = true
+required = true
+[[param]]
+name = "sure"
+type = "bool"
+required = true
+[[param]]
+name = "method"
+type = "string"
+choices = ["fast", "exact"]
+required = true
+"""
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder: Path = tmp_path_factory.mktemp("form")
     with daemon(folder, start=False) as made:
         made.script("align", forms.ALIGN)
         made.script("plain", PLAIN)
+        made.script("choosy", CHOOSY)
         made.script("bare", 'inline = "#!/bin/sh\\ntrue"')
         made.start()
         yield made
@@ -172,6 +194,22 @@ def test_a_wrong_form_is_not_sent_and_says_where(service: Daemon, page: Page) ->
     check_looks(page)
 
 
+def test_choices_that_must_be_made(service: Daemon, page: Page) -> None:
+    page.goto(f"{service.url}/ui/script/choosy")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#summary").get_by_role("link")).to_have_text(
+        ["Sets: is required", "Sure: is required", "Method: is required"]
+    )
+    expect(page.get_by_label("a", exact=True)).to_be_focused()
+    check_looks(page)
+    page.get_by_label("b", exact=True).check()
+    page.get_by_role("radio", name="No").check()
+    page.get_by_label("Method").select_option("exact")
+    expect(page.locator("[aria-invalid]")).to_have_count(0)
+    document = forms.task(page.context, service, forms.start(page))
+    assert forms.params(document) == {"sets": ["b"], "sure": "false", "method": "exact"}
+
+
 def test_what_the_page_finds_is_what_the_service_would_say(service: Daemon, page: Page) -> None:
     wrong = {
         "k": ["99", "1.5", "x'y", "x\"y'z", "1" * 65, "-1", "tab\there"],
@@ -189,6 +227,38 @@ def test_what_the_page_finds_is_what_the_service_would_say(service: Daemon, page
             page.locator(f"#f-{name}").blur()
             shown = detail[0].upper() + detail[1:]
             assert page.locator(f"#f-{name}-wrong").text_content() == shown, (name, value)
+
+
+PATTERNS = (
+    "[A-Z]{2}[0-9]+", "ab|c", "^a$", "a.b", r"\w+", r"\S+", r"[^\s]+", r"\d{1,3}", "(?i)abc", "[[:alpha:]]+",
+    r"\pL+", r"\p{Greek}+", "(a+)+b", ".{2}", "[^a]+", r"\Aab\z", r"\x{61}", "(?P<x>a)b", "a*a*a*",
+    r"[\w-]+", "",
+)  # fmt: skip
+TEXTS = (
+    "AB1", "ab", "c", "a", "a\rb", "a\u2028b", "a\nb", "\u00e9\u00e8", "x\u00a0y", "\u0663", "ABC", "\u03b1",
+    "\U0001f600\U0001f600", "bb", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a" * 300, "a-b", "it's",
+    "\u200b", " ",
+)  # fmt: skip
+
+
+def test_no_pattern_refuses_what_the_service_takes(service: Daemon, page: Page) -> None:
+    page.goto(f"{service.url}/ui/script/align")
+    rules = page.locator("link[href$='rules.js']")
+    found = page.evaluate(
+        """async ([address, patterns, texts]) => {
+        const { textProblem } = await import(address);
+        const problem = (pattern, text) => textProblem({ type: "string", pattern }, [text]);
+        return patterns.map((pattern) => texts.map((text) => problem(pattern, text))); }""",
+        [rules.get_attribute("href"), PATTERNS, TEXTS],
+    )
+    alike = 0
+    for pattern, row in zip(PATTERNS, found, strict=True):
+        param = Param(name="x", type="string", flag="-x", pattern=pattern or None)
+        for text, problem in zip(TEXTS, row, strict=True):
+            told = param.problem(text)
+            assert problem in ("", told), (pattern, text)
+            alike += problem == told != ""
+    assert alike > 50
 
 
 def test_what_only_the_service_can_tell_stands_at_its_field(service: Daemon, page: Page) -> None:

@@ -64,3 +64,22 @@ def test_updated_since(text: str, expected: int) -> None:
 def test_updated_since_must_be_a_time(text: str) -> None:
     with pytest.raises(InvalidInput):
         parse_filters({"updated_since": text})
+
+
+def test_the_time_of_creation_and_the_very_script() -> None:
+    filters = parse_filters(
+        {
+            "created_since": "1970-01-01T00:00:01Z",
+            "created_before": "1970-01-01T00:00:02Z",
+            "exact_script": "blast",
+        }
+    )
+    assert (filters.created_since, filters.created_before, filters.exact_script) == (1000, 2000, "blast")
+    query = filters.query(None)
+    assert (query.owner, query.created_since, query.exact_script, query.include_deleted) == (
+        *(None, 1000, "blast"),
+        False,
+    )
+    with pytest.raises(InvalidInput) as caught:
+        parse_filters({"created_since": "x", "created_before": "y"})
+    assert [error.name for error in caught.value.errors] == ["created_since", "created_before"]

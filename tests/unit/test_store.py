@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from drmaaticd.journal.segments import Change
 from drmaaticd.states import State
 from drmaaticd.store import ANY, Store, repair
 from drmaaticd.store.indexes import Entry, Indexes
-from drmaaticd.store.listing import Query, select
+from drmaaticd.store.listing import Query, select, tally
 from drmaaticd.store.statedir import StateDir
 from drmaaticd.tasks import Task
 
@@ -179,6 +180,9 @@ queries = st.builds(
     description=st.sampled_from([None, None, "LANE", "strasse"]),
     search=st.sampled_from([None, None, "bla", "lane", "0000-4000"]),
     updated_since=st.none() | st.integers(0, 5),
+    exact_script=st.sampled_from([None, None, "blast", "BLAST"]),
+    created_since=st.none() | st.integers(0, 4),
+    created_before=st.none() | st.integers(0, 4),
     include_deleted=st.booleans(),
 )
 
@@ -196,6 +200,9 @@ def fits(found: Task, query: Query) -> bool:
         and (query.description is None or part(query.description, found.description))
         and (query.search is None or part(query.search, found.script, found.description, found.uuid))
         and (query.updated_since is None or found.updated >= query.updated_since)
+        and (query.exact_script is None or found.script == query.exact_script)
+        and (query.created_since is None or found.created >= query.created_since)
+        and (query.created_before is None or found.created < query.created_before)
     )
 
 
@@ -234,6 +241,9 @@ def test_pages_are_what_a_naive_list_gives(
             count, entries = select(indexes, query, page, size)
             assert count == len(expected)
             assert [entry.uuid for entry in entries] == expected[(page - 1) * size : page * size]
+            anyhow = replace(query, states=None)
+            counted = Counter(known.state for known in model.values() if fits(known, anyhow))
+            assert {state: many for state, many in tally(indexes, query).items() if many} == counted
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)

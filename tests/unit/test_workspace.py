@@ -560,7 +560,7 @@ def test_a_copy_that_is_as_it_was_is_not_read_again(
     path = workspace.store_script(b"right", "tool")
     assert workspace.store_script(b"right", "tool") == path
     with monkeypatch.context() as patched:
-        patched.setattr("drmaaticd.workspace._holds", None)
+        patched.setattr("drmaaticd.copies._holds", None)
         assert workspace.store_script(b"right", "tool") == path
     os.utime(path)
     path.chmod(0o700)

@@ -260,12 +260,15 @@ def test_lines_stand_beside_their_equals() -> None:
 
 
 def test_only_text_has_lines() -> None:
-    assert comparison.lines_of(b"a\nb") == ["a", "b"]
-    assert comparison.lines_of(b"\xff") == ["\ufffd"]
-    assert comparison.lines_of(b"a\0b") is None
-    long = comparison.lines_of(b"x" * 1000 + b"\n" * 1000)
+    assert comparison.lines_of(b"a\nb") == (["a", "b"], False)
+    assert comparison.lines_of(b"\xff") == (["\ufffd"], False)
+    assert comparison.lines_of(b"a\0b") == (None, False)
+    assert comparison.lines_of(b"") == ([], False)
+    assert comparison.lines_of(b"ab\ncd\nef", 5) == (["ab", "cd"], True)
+    long, cut = comparison.lines_of(b"x" * 1000 + b"\n" * 1000)
     assert long is not None
-    assert len(long) == comparison.TEXT_LINES
+    assert cut
+    assert len(long) == comparison.LINES
     assert long[0] == "x" * comparison.LINE + "…"
 
 

@@ -128,7 +128,7 @@ class FileField extends Field {
 
   item(file) {
     const problem = fileProblem(this.rules, file);
-    const remove = make("button", { type: "button", "aria-label": `Remove ${file.name}` }, "Remove");
+    const remove = make("button", { type: "button", class: "plain", "aria-label": `Remove ${file.name}` }, "Remove");
     remove.addEventListener("click", () => this.remove(file));
     return make("li", {}, make("span", { class: "filename" }, file.name), make("span", { class: "quiet" }, size(file.size)), remove,
       ...(problem ? [make("p", { class: "wrong" }, "This one is refused.")] : []));
@@ -213,14 +213,14 @@ function checkAll() {
 async function send() {
   if (sending.busy || !checkAll()) return;
   summary.hidden = true;
-  button.disabled = true;
+  button.parentElement.hidden = true;
   addEventListener("beforeunload", warn);
   let outcome;
   try {
     outcome = await sending.send(form.dataset.send, new FormData(form), key);
   } finally {
     removeEventListener("beforeunload", warn);
-    button.disabled = false;
+    button.parentElement.hidden = false;
   }
   if (outcome.task) await done(outcome.task);
   else if (outcome.cancelled) {
@@ -258,7 +258,7 @@ function refused({ problem, status }) {
     if (field) field.show(detail);
     else others.push(`${name}: ${detail}`);
   }
-  if (status !== 409 && status < 500) key = newKey();
+  if (problem.uuid || (status !== 409 && status < 500)) key = newKey();
   const link = problem.uuid ? make("a", { href: ui("task", problem.uuid) }, "Look at the refused task") : null;
   refuse(problem.told ?? problem.detail ?? problem.title ?? `The service answered ${status}.`, others, link);
 }

@@ -9,27 +9,37 @@ const MAX_TEXT = 5000;
 const MAX_VALUES = 1000;
 const SHOWN = 60;
 
+/** Characters up to which any pattern is tried: JavaScript's own matching may go back and forth. */
+const PATIENT = 200;
+
 const ESCAPES = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-/** A value as a message shows it: in quotes, cut, without control characters. */
+/** A character that cannot be seen, as Python writes it. */
+function escaped(one) {
+  const code = one.codePointAt(0);
+  if (code < 0x100) return `\\x${code.toString(16).padStart(2, "0")}`;
+  return code < 0x10000 ? `\\u${code.toString(16).padStart(4, "0")}` : `\\U${code.toString(16).padStart(8, "0")}`;
+}
+
+/** A value as a message shows it: in quotes, cut, without characters that cannot be seen. */
 export function shown(text) {
   const characters = [...text];
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
   const inside = characters.slice(0, SHOWN + 1).map((one) => {
     if (one === quote) return `\\${one}`;
     if (ESCAPES[one]) return ESCAPES[one];
-    const code = one.codePointAt(0);
-    return code < 32 || code === 127 ? `\\x${code.toString(16).padStart(2, "0")}` : one;
+    return one !== " " && /[\p{C}\p{Z}]/u.test(one) ? escaped(one) : one;
   });
   const whole = [...`${quote}${inside.join("")}${quote}`];
   return whole.length <= SHOWN ? whole.join("") : `${whole.slice(0, SHOWN - 1).join("")}…`;
 }
 
 /** The pattern as JavaScript has it; null where RE2's syntax may mean another thing, or may take for ever. */
-export function matcher(pattern) {
-  if (/\(\?(?!:)|\[\[:|\\[AzQCSbB]|[$^].|\)[*+{]/.test(pattern)) return null;
+function matcher(pattern, length) {
+  if (/\(\?(?!:)|\[\[:|\\[AzQCSsbB]|\)[*+{]/.test(pattern)) return null;
+  if (length > PATIENT && pattern.match(/[*+{]/g)?.length > 1) return null;
   try {
-    return new RegExp(`^(?:${pattern})$`, "u");
+    return new RegExp(`^(?:${pattern})$`, "su");
   } catch {
     return null;
   }
@@ -49,7 +59,7 @@ function string(text, rules) {
   const length = [...text].length;
   if (rules.description && length > limit) return `has ${length} characters; at most ${limit} are allowed`;
   if (length > limit) return `must have at most ${limit} characters (has ${length})`;
-  const pattern = rules.pattern ? matcher(rules.pattern) : null;
+  const pattern = rules.pattern ? matcher(rules.pattern, length) : null;
   return pattern && !pattern.test(text) ? `must match ${rules.pattern} as a whole (got ${shown(text)})` : "";
 }
 

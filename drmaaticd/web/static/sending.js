@@ -90,6 +90,7 @@ export class Sending {
     cancel.hidden = false;
     panel.hidden = false;
     title.focus();
+    panel.scrollIntoView({ block: "nearest" });
     upload.onprogress = (event) => {
       const now = performance.now();
       speed.add(now, event.loaded);
@@ -117,7 +118,10 @@ const isArriving = ({ status, problem }) => status === 409 && /still arriving/.t
 
 function progressText(loaded, total, percent, speed) {
   const parts = [`${percent} %`, `${size(loaded)} of ${size(total)}`];
-  if (speed > 0) parts.push(`${size(Math.round(speed))}/s`, `${duration(Math.max(1, Math.round((total - loaded) / speed)))} left`);
+  if (speed > 0) {
+    const left = Math.max(1, Math.round((total - loaded) / speed));
+    parts.push(`${size(Math.round(speed))}/s`, `${left < 60 ? `${left} s` : duration(left)} left`);
+  }
   return parts.join(" · ");
 }
 

@@ -32,6 +32,8 @@ class Side:
     size: int
     kind: str = ""
     text: list[str] | None = None
+    cut: bool = False
+    """Whether there is more than `text`."""
     head: bytes = b""
     lines: list[Line | None] = field(default_factory=list)
 
@@ -49,6 +51,7 @@ class ComparePage(PageHandler):
     """``/ui/compare?a=UUID&b=UUID``, or with ``task`` twice; without them it asks for them."""
 
     section = "tasks"
+    _room = comparison.PAGE_TEXT
 
     async def get(self) -> None:
         """Write the comparison."""
@@ -142,7 +145,9 @@ class ComparePage(PageHandler):
         for side in pair.sides:
             if side is not None and not side.kind.startswith("image/"):
                 side.head = await self._head(caller, side)
-                side.text = comparison.lines_of(side.head)
+                side.text, side.cut = comparison.lines_of(side.head, self._room // 2)
+                side.cut |= side.size > len(side.head)
+                self._room -= sum(map(len, side.text or ()))
         one, other = pair.sides
         if one is None or other is None:
             present = one or other
@@ -167,9 +172,7 @@ class ComparePage(PageHandler):
             return b""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self.common.readers, answer.opened.pread, 0, comparison.TEXT_BYTES
-            )
+            return await loop.run_in_executor(self.common.readers, answer.opened.pread, 0, comparison.HEAD)
         finally:
             answer.opened.close()
 

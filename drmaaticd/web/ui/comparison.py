@@ -14,10 +14,13 @@ from drmaaticd.web.ui.fields import label_of
 
 JSON = dict[str, Any]
 
-#: Of a text file so many bytes, lines, and characters of a line are shown.
-TEXT_BYTES = 64 * 1024
-TEXT_LINES = 200
-LINE = 500
+#: Of a file so many bytes are looked at; of a text so many lines, and characters of a line, are shown.
+HEAD = 64 * 1024
+LINES = 100
+LINE = 300
+
+#: Characters of all texts on one page.
+PAGE_TEXT = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,18 @@ def side_by_side(
     return pairs
 
 
-def lines_of(data: bytes) -> list[str] | None:
-    """The first lines of a text file, None for what is no text."""
+def lines_of(data: bytes, room: int = PAGE_TEXT) -> tuple[list[str] | None, bool]:
+    """The first lines of a text, of `room` characters together at most, and whether that is not all.
+
+    None for what is no text.
+    """
     if b"\0" in data:
-        return None
-    lines = data.decode("utf-8", "replace").splitlines()[:TEXT_LINES]
-    return [line if len(line) <= LINE else f"{line[:LINE]}…" for line in lines]
+        return None, False
+    shown: list[str] = []
+    lines = data.decode("utf-8", "replace").splitlines()
+    for line in lines[:LINES]:
+        room -= min(len(line), LINE)
+        if room < 0:
+            break
+        shown.append(line if len(line) <= LINE else f"{line[:LINE]}…")
+    return shown, len(shown) < len(lines) or any(len(line) > LINE for line in lines)

@@ -248,7 +248,8 @@ class ScriptPage(FormPage, UploadHandler):
             kept=self._kept_again(texts),
             chosen=typed.files if typed is not None else {},
             errors=refusals.field_errors(answer),
-            notice=refusals.told(answer, self.service.config.server.max_upload),
+            notice=refusals.told(answer, self.service.config.server.max_upload)
+            + ("" if typed is not None else " Go back in your browser: what you had typed is there."),
             rejected=answer.members.get("uuid"),
         )
 
