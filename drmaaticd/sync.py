@@ -84,7 +84,7 @@ class Sync:
         self._fresh: dict[str, None] = {}
         self._fresh_at = 0.0
         self._calm = 0.0 if engine.endings_are_prompt else CALM
-        self._doubts: dict[Key, _Doubt] = {}
+        self._doubts: dict[str, dict[int | None, _Doubt]] = {}
         self._strange: set[str] = set()
         self._cluttered = False
         self._refreshed = 0.0
@@ -345,7 +345,7 @@ class Sync:
             if index not in known:
                 return None
             state = MEMBER_STATES[task.members[known.index(index)]] if task.members else State.RECEIVED
-        doubt = self._doubts.get(key)
+        doubt = self._doubts.get(task.uuid, {}).get(index)
         if doubt is not None and report is not None:
             now = time.monotonic()
             # A pause in which the DRM did not answer, or the daemon did not ask, does not count.
@@ -365,10 +365,14 @@ class Sync:
         return verdict
 
     def _keep_doubt(self, key: Key, name: str | None) -> None:
+        uuid, index = key
+        doubts = self._doubts.get(uuid, {})
         if name is None:
-            self._doubts.pop(key, None)
-        elif key not in self._doubts or self._doubts[key].name != name:
-            self._doubts[key] = _Doubt(name, 0.0, time.monotonic())
+            doubts.pop(index, None)
+            if not doubts:
+                self._doubts.pop(uuid, None)
+        elif index not in doubts or doubts[index].name != name:
+            self._doubts.setdefault(uuid, doubts)[index] = _Doubt(name, 0.0, time.monotonic())
 
     def _apply(self, before: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if before.array is None:
@@ -390,8 +394,7 @@ class Sync:
 
     def _forget(self, task: Task) -> None:
         self._with_drm.discard(task.uuid)
-        for key in [key for key in self._doubts if key[0] == task.uuid] if self._doubts else ():
-            del self._doubts[key]
+        self._doubts.pop(task.uuid, None)
 
     def _queue_reaping(self, after: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if after.job_id is None:
