@@ -102,6 +102,7 @@ class TaskPage(PageHandler):
             any_files=any_files,
             params=[_shown(param, task["files_name"]) for param in task["params"]],
             related=self._related(caller, task),
+            expected=self._expected(task),
             others=[] if live else self._others(caller, task),
             **self._links(uuid),
         )
@@ -145,7 +146,7 @@ class TaskPage(PageHandler):
         for place in ("task", "api/task"):  # one name, two paths: Tornado's set_cookie keeps one a name
             cookie: SimpleCookie = SimpleCookie({LINK_COOKIE: link})
             attributes = cookie_attributes(self.service.config.public_url)
-            attributes["path"] += f"{place}/{uuid}"
+            attributes["path"] = f"{attributes['path'].rstrip('/')}/{place}/{uuid}"
             cookie[LINK_COOKIE].update(attributes)
             self.add_header("Set-Cookie", cookie[LINK_COOKIE].OutputString())
         self.redirect_to(self.link("task", uuid))
@@ -208,10 +209,18 @@ class TaskPage(PageHandler):
 
     def _others(self, caller: Caller, task: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The caller's latest other tasks of the same script."""
-        name = task["task_name"]
-        _, found = self.service.tasks(caller, {"task_name": name}, 1, MOST_COMPARED + 1)
-        others = [one for one in found if one["task_name"] == name and one["uuid"] != task["uuid"]]
-        return others[:MOST_COMPARED]
+        found = self.service.history.latest(caller, task["task_name"], MOST_COMPARED + 1)
+        return [one for one in found if one["uuid"] != task["uuid"]][:MOST_COMPARED]
+
+    def _expected(self, task: Mapping[str, Any]) -> list[str]:
+        """What the script's earlier tasks tell of a task that has not ended, in words."""
+        if task["state"] in words.FINAL:
+            return []
+        spans = self.service.history.expected(task["task_name"])
+        said = {"wait": "start after", "run": "run for"}
+        if "start_date" in task:
+            del said["wait"]
+        return [f"{text} {words.span(spans[name])}" for name, text in said.items() if name in spans]
 
 
 _WAITS = {

@@ -70,6 +70,14 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def span(known: Mapping[str, Any]) -> str:
+    """What a sample of spans tells: ``about 5 min (2 min to 1 h, of the last 40)``."""
+    text = f"about {duration(known['median'])}"
+    if known["count"] == 1:
+        return f"{text} (one did)"
+    return f"{text} ({duration(known['low'])} to {duration(known['high'])}, of the last {known['count']})"
+
+
 def time(text: str | None) -> str:
     """An RFC 3339 time for people, in UTC to the second; the page's script turns it into local time."""
     return f"{text[:10]} {text[11:19]} UTC" if text else ""
