@@ -284,6 +284,40 @@ def test_relations_lead_to_the_other_tasks(service: Daemon, page: Page) -> None:
     expect(page.get_by_role("link", name=f"good {child[:8]}")).to_be_visible()
 
 
+def test_what_is_to_be_expected_and_a_comparison(tmp_path: Path, profile: Any) -> None:
+    with daemon(tmp_path, scripts={"steered": STEERED}, drm={"slots": 1}) as service:
+        token = issue(service, "portal")
+        context = profile()
+        sign_in(context, service, token)
+        page = context.new_page()
+        faults = watch(page)
+        first = submit(service, "steered", token=token)
+        visit(page, service, first)
+        expect(page.locator("#expected")).to_have_count(0)
+        for uuid in (first, submit(service, "steered", token=token)):
+            wait_for(service, uuid, "running", token=token)
+            finish(service, uuid)
+            wait_for(service, uuid, "done", token=token)
+        running, waiting = submit(service, "steered", token=token), submit(service, "steered", token=token)
+        wait_for(service, running, "running", token=token)
+        visit(page, service, waiting)
+        said = page.locator("#expected")
+        expect(said).to_have_text(re.compile(r"start after about .*, of the last 2\) and run for about .* s"))
+        visit(page, service, running)
+        expect(said).to_have_text(
+            re.compile(r"^Tasks of this script that were done run for about .*last 2\)\.$")
+        )
+        check_looks(page)
+        page.get_by_label("Another task of steered").select_option(first)
+        page.get_by_role("button", name="Compare").click()
+        page.wait_for_url(f"**/ui/compare?a={running}&b={first}")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Two tasks compared")
+        page.go_back()
+        page.get_by_role("link", name="Run again").click()
+        page.wait_for_url(f"**/ui/script/steered?from={running}")
+        assert not faults
+
+
 def test_a_notice_when_it_ends(service: Daemon, profile: Any) -> None:
     context = profile()
     context.grant_permissions(["notifications"], origin=service.url)

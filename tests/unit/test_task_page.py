@@ -15,6 +15,7 @@ from drmaaticd.errors import Forbidden
 from drmaaticd.particulars import Particulars, members
 from drmaaticd.states import State
 from drmaaticd.tasks import MEMBER_LETTERS, MEMBER_STATES, Task
+from drmaaticd.web.ui import words
 from drmaaticd.web.ui.logtail import last_lines, plain
 from drmaaticd.web.ui.timeline import timeline
 
@@ -191,3 +192,9 @@ def test_a_cut_log_begins_with_a_line_or_at_least_a_character() -> None:
     assert last_lines(b"half\nwhole\n", whole=True) == "half\nwhole\n"
     assert last_lines("€".encode()[1:] + b" and on", whole=False) == " and on"
     assert last_lines(b"\xff", whole=True) == "�"
+
+
+def test_what_a_sample_tells() -> None:
+    told = {"count": 40, "low": 120.0, "median": 300.0, "high": 3600.0}
+    assert words.span(told) == "about 5 min (2 min to 1 h, of the last 40)"
+    assert words.span({**told, "count": 1}) == "about 5 min (one did)"

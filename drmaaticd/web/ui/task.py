@@ -93,6 +93,7 @@ class TaskPage(PageHandler):
             now=datetime.now(UTC).isoformat(timespec="milliseconds"),
             final=task["state"] in words.FINAL,
             steps=timeline(task, extra["submitted"]),
+            usually=self._usually(task) if extra["usable"] else "",
             index=index,
             logs=[] if live else [await self._output(caller, uuid, key, names[key]) for key in names],
             names=names,
@@ -101,9 +102,16 @@ class TaskPage(PageHandler):
             any_files=any_files,
             params=[_shown(param, task["files_name"]) for param in task["params"]],
             related=self._related(caller, task),
+            expected=self._expected(task),
             others=[] if live else self._others(caller, task),
             **self._links(uuid),
         )
+
+    def _usually(self, task: Mapping[str, Any]) -> str:
+        """How long tasks like this one wait and run, as long as that is of interest."""
+        if task["state"] in words.FINAL:
+            return ""
+        return words.usually(self.service.history.expected(task["task_name"]), "start_date" in task)
 
     def _links(self, uuid: str) -> dict[str, Callable[[str], str]]:
         """How templates address a file, by its percent-encoded path, and an archive, by its kind."""
@@ -138,7 +146,7 @@ class TaskPage(PageHandler):
         for place in ("task", "api/task"):  # one name, two paths: Tornado's set_cookie keeps one a name
             cookie: SimpleCookie = SimpleCookie({LINK_COOKIE: link})
             attributes = cookie_attributes(self.service.config.public_url)
-            attributes["path"] += f"{place}/{uuid}"
+            attributes["path"] = f"{attributes['path'].rstrip('/')}/{place}/{uuid}"
             cookie[LINK_COOKIE].update(attributes)
             self.add_header("Set-Cookie", cookie[LINK_COOKIE].OutputString())
         self.redirect_to(self.link("task", uuid))
@@ -201,10 +209,18 @@ class TaskPage(PageHandler):
 
     def _others(self, caller: Caller, task: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The caller's latest other tasks of the same script."""
-        name = task["task_name"]
-        _, found = self.service.tasks(caller, {"task_name": name}, 1, MOST_COMPARED + 1)
-        others = [one for one in found if one["task_name"] == name and one["uuid"] != task["uuid"]]
-        return others[:MOST_COMPARED]
+        found = self.service.history.latest(caller, task["task_name"], MOST_COMPARED + 1)
+        return [one for one in found if one["uuid"] != task["uuid"]][:MOST_COMPARED]
+
+    def _expected(self, task: Mapping[str, Any]) -> list[str]:
+        """What the script's earlier tasks tell of a task that has not ended, in words."""
+        if task["state"] in words.FINAL:
+            return []
+        spans = self.service.history.expected(task["task_name"])
+        said = {"wait": "start after", "run": "run for"}
+        if "start_date" in task:
+            del said["wait"]
+        return [f"{text} {words.span(spans[name])}" for name, text in said.items() if name in spans]
 
 
 _WAITS = {
