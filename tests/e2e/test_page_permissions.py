@@ -26,6 +26,15 @@ ANYBODY = "200 200 200 200 200 200 200"
 ADMINS = "303 403 403 403 200 403 303"
 CHANGES = "401 403 403 403 303 403 401"
 
+TASK_ACTIONS = r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)"
+
+
+def task_row(visible: str = "403 200 403 403 200 403 403") -> dict[str, str]:
+    """What the pages of a task answer: as anonymous whoever's session has ended."""
+    owned = "403 200 403 403 200 403 403"
+    return {"owned": owned, "unowned": "200 200 200 200 200 403 200", "visible": visible}
+
+
 #: (method, route) → expected statuses in the order of `CALLERS`; for tasks, by kind of task.
 PAGE_ROWS: dict[tuple[str, str], str | dict[str, str]] = {
     ("GET", r"/ui/?"): OPEN,
@@ -36,6 +45,14 @@ PAGE_ROWS: dict[tuple[str, str], str | dict[str, str]] = {
     ("GET", r"/ui/signed-in/?"): ANYBODY,
     ("POST", r"/ui/sign-out/?"): "303 303 303 303 303 303 303",
     ("GET", r"/ui/tasks/?"): OPEN,
+    ("GET", r"/ui/task/([^/]+)/?"): task_row("200 200 200 200 200 403 200"),
+    ("GET", r"/ui/task/([^/]+)/members"): task_row(),
+    ("GET", TASK_ACTIONS): task_row(),
+    ("POST", TASK_ACTIONS): {
+        "owned": "403 409 403 403 409 403 401",
+        "unowned": "409 409 409 409 409 403 401",
+        "visible": "403 409 403 403 409 403 401",
+    },
     ("GET", r"/ui/admin/?"): ADMINS,
     ("POST", r"/ui/admin/reload/?"): CHANGES,
     ("GET", r"/ui/admin/users/?"): ADMINS,

@@ -104,6 +104,7 @@ function changed() {
   dress();
   if (!over()) return;
   for (const log of Object.values(logs)) log.setLive(false);
+  document.dispatchEvent(new CustomEvent("ended"));
   notice();
 }
 
@@ -264,7 +265,9 @@ function output() {
   for (const key of Object.keys(titles)) label(key, Number(place.dataset[key === "stdout" ? "sizeStdout" : "sizeStderr"]));
   setWrap(localStorage.getItem("wrap") !== "0");
   choose(first);
-  setInterval(() => glance(current === "stdout" ? "stderr" : "stdout", label), 5000);
+  const glanceAside = () => glance(current === "stdout" ? "stderr" : "stdout", label);
+  setInterval(() => { if (!over()) glanceAside(); }, 5000);
+  document.addEventListener("ended", glanceAside);
   return (index) => {
     byId("index").value = index;
     for (const key of Object.keys(titles)) {
@@ -278,7 +281,7 @@ function output() {
 
 /** How much there is in the log that is not shown. */
 async function glance(key, label) {
-  if (over() || document.hidden || away.size) return;
+  if (document.hidden || away.size) return;
   const response = await fetch(logs[key].address, { method: "HEAD", cache: "no-store" }).catch(() => null);
   if (response?.ok) label(key, Number(response.headers.get("Content-Length")));
 }
