@@ -154,6 +154,8 @@ start_master() {
         clean sge_qmaster >/dev/null 2>&1 </dev/null || fail "sge_qmaster did not start"
     fi
     wait_for 60 "the queue master" qstat
+    # One that was killed may take its queue up as it was long before: disabled by a test, and enabled again.
+    as_manager qmod -e all.q >/dev/null 2>&1 || :
 }
 
 # change CONFIGURATION EDIT: `qconf -m…` calls an editor; this one applies a sed script.

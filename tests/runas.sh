@@ -2,7 +2,7 @@
 # Make the two accounts of `[drm] run_as` and the sudo rule between them, for the tests. To be run as root.
 #
 #   tests/runas.sh start             make the accounts, a copy of this tree for them, and the rule
-#   tests/runas.sh no-rule           take the rule away
+#   tests/runas.sh stop              take copy and rule away
 #   tests/runas.sh as COMMAND…       run a command under the daemon's account
 #   tests/runas.sh as-job COMMAND…   run a command under the jobs' account
 #
@@ -80,7 +80,7 @@ case $command in
         rule
         ;;
     accounts) accounts ;;
-    no-rule) rm -f "$RULE" ;;
+    stop) rm -f "$RULE"; rm -rf "$PLACE" ;;
     as) [ $# -gt 0 ] || fail "as needs a command"; run_as "$ACCOUNT" "$HOME_FOLDER" "$@" ;;
     as-job) [ $# -gt 0 ] || fail "as-job needs a command"; run_as "$JOBS" "/var/lib/$JOBS" "$@" ;;
     *) sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

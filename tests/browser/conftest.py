@@ -13,6 +13,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 #: Milliseconds that the browser waits for anything: only a fault takes so long.
 PATIENCE = 30_000
 
+#: A host that is reached without TLS, as in a laboratory's network.
+PLAIN_HOST = "jobs.lab.example"
+
 expect.set_options(timeout=PATIENCE)
 
 #: What may stand in the browser's console without being a fault: failed requests that a test provokes.
@@ -32,6 +35,8 @@ def browser() -> Iterator[Browser]:
     """One browser for a file's tests. While it is there an event loop runs in this thread, so that no
     test of these files can run one itself."""
     arguments = ["--disable-gpu", "--disable-dev-shm-usage"]
+    # A name that is none of the loopback's: to it browsers do not send all that they send to a secure site.
+    arguments.append(f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1")
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")  # Chromium's own does not work for root
     expect.set_options(timeout=PATIENCE)

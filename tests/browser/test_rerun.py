@@ -238,3 +238,20 @@ def test_kept_files_count_against_the_limit(tmp_path: Path, profile: Callable[..
         page.get_by_role("button", name="Start", exact=True).click()
         expect(page.locator("#summary")).to_contain_text("a form with its files may have at most 1 MiB")
         assert forms.leftovers(service) == []
+
+
+def test_a_waiting_task_tells_what_is_usual(tmp_path: Path, page: Page) -> None:
+    with daemon(tmp_path, drm={"slots": 1}, scripts={"first": "sleep 600", "short": "true"}) as service:
+        address = f"{service.url}/task/"
+        done = requests.post(address, data={"task_name": "short"}, timeout=30).json()["uuid"]
+        wait_until(
+            lambda: requests.get(address + done, timeout=30).json()["state"] == "done", "the task to end"
+        )
+        requests.post(address, data={"task_name": "first"}, timeout=30)
+        waiting = requests.post(address, data={"task_name": "short"}, timeout=30).json()["uuid"]
+        page.goto(f"{service.url}/ui/task/{waiting}")
+        usual = re.compile(r"Tasks of this script start after about .+ and run for about .+, by the one task")
+        expect(page.get_by_text(usual)).to_be_visible()
+        check_looks(page)
+        page.goto(f"{service.url}/ui/task/{done}")
+        expect(page.get_by_text("Tasks of this script")).to_have_count(0)

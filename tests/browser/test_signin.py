@@ -14,7 +14,7 @@ import requests
 from playwright.sync_api import BrowserContext, Page, expect
 
 from drmaaticd.settings import ORCID_PATTERN
-from tests.browser.conftest import watch
+from tests.browser.conftest import PLAIN_HOST, watch
 from tests.browser.looks import check_looks
 from tests.e2e.daemon import Daemon, daemon, wait_until
 from tests.provider import CLIENT, PAGE_SECRET, Provider
@@ -452,6 +452,21 @@ def test_without_javascript(
     expect(page.get_by_role("banner")).to_contain_text("Josiah Carberry")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_text("You are signed out.")).to_be_visible()
+
+
+def test_forms_where_there_is_no_tls(service: Daemon, provider: Provider, page: Page) -> None:
+    """There browsers tell the origin alone, and not even that under ``Referrer-Policy: no-referrer``."""
+    sent: list[dict[str, str]] = []
+    page.on("request", lambda one: sent.append(one.all_headers()) if one.method == "POST" else None)
+    base = service.url.replace("127.0.0.1", PLAIN_HOST)
+    page.goto(f"{base}/ui/sign-in?next=/ui/tasks")
+    page.get_by_text("Use a token instead").click()
+    page.get_by_label("Token").fill(issued(service, provider))
+    page.get_by_role("button", name="Sign in with the token").click()
+    expect(page).to_have_url(f"{base}/ui/tasks")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    assert [("sec-fetch-site" in headers, headers["origin"]) for headers in sent] == [(False, base)] * 2
 
 
 def test_where_nobody_is_anonymous(

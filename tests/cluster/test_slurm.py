@@ -136,5 +136,5 @@ def test_under_a_second_account(
 ) -> None:
     for process, _ in together.values():
         process.wait(PART_TIMEOUT)
-    with two_accounts("slurm"):
-        run("slurm", "tests/runas/inside/test_slurm.py", DRM_CLUSTER="slurm", DRM_PARTITION="eight")
+    with two_accounts("slurm") as made:
+        run(made, "tests/runas/inside/test_slurm.py", DRM_CLUSTER="slurm", DRM_PARTITION="eight")

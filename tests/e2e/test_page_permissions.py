@@ -26,14 +26,16 @@ ANYBODY = "200 200 200 200 200 200 200"
 ADMINS = "303 403 403 403 200 403 303"
 CHANGES = "401 403 403 403 303 403 401"
 
-TASK_ACTIONS = r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)"
+#: Pages of a task: what others may not see, who is not signed in (any more) may not either.
+OWNED = "403 200 403 403 200 403 403"
+UNOWNED = OPEN
 
 
-def task_row(visible: str = "403 200 403 403 200 403 403") -> dict[str, str]:
-    """What the pages of a task answer: as anonymous whoever's session has ended."""
-    owned = "403 200 403 403 200 403 403"
-    return {"owned": owned, "unowned": "200 200 200 200 200 403 200", "visible": visible}
+def task_rows(owned: str = OWNED, unowned: str = UNOWNED, visible: str = "") -> dict[str, str]:
+    return {"owned": owned, "unowned": unowned, "visible": visible or owned}
 
+
+ACTIONS = r"/ui/task/([^/]+)/(stop|hold|release|suspend|resume|delete|own)"
 
 #: (method, route) → expected statuses in the order of `CALLERS`; for tasks, by kind of task.
 PAGE_ROWS: dict[tuple[str, str], str | dict[str, str]] = {
@@ -44,15 +46,21 @@ PAGE_ROWS: dict[tuple[str, str], str | dict[str, str]] = {
     ("GET", r"/ui/sign-in/([^/]+)/back/?"): "400 303 303 303 303 400 400",
     ("GET", r"/ui/signed-in/?"): ANYBODY,
     ("POST", r"/ui/sign-out/?"): "303 303 303 303 303 303 303",
+    ("GET", r"/ui/script/([^/]+)/?"): "404 404 404 200 200 403 404",
+    ("POST", r"/ui/script/([^/]+)/?"): "404 404 404 303 303 403 401",
+    ("GET", r"/ui/task/([^/]+)/?"): task_rows(visible=OPEN),
+    ("GET", r"/ui/task/([^/]+)/members"): task_rows(),
+    ("GET", ACTIONS): task_rows(),
+    # The task has ended.
+    ("POST", ACTIONS): task_rows("403 409 403 403 409 403 401", "409 409 409 409 409 403 401"),
+    ("GET", r"/ui/task/([^/]+)/rerun/?"): task_rows(
+        "403 303 403 403 303 403 403", "303 303 303 303 303 403 303"
+    ),
+    ("POST", r"/ui/task/([^/]+)/rerun/?"): task_rows(
+        "403 303 403 403 303 403 401", "303 303 303 303 303 403 401"
+    ),
+    ("GET", r"/ui/compare/?"): OPEN,
     ("GET", r"/ui/tasks/?"): OPEN,
-    ("GET", r"/ui/task/([^/]+)/?"): task_row("200 200 200 200 200 403 200"),
-    ("GET", r"/ui/task/([^/]+)/members"): task_row(),
-    ("GET", TASK_ACTIONS): task_row(),
-    ("POST", TASK_ACTIONS): {
-        "owned": "403 409 403 403 409 403 401",
-        "unowned": "409 409 409 409 409 403 401",
-        "visible": "403 409 403 403 409 403 401",
-    },
     ("GET", r"/ui/admin/?"): ADMINS,
     ("POST", r"/ui/admin/reload/?"): CHANGES,
     ("GET", r"/ui/admin/users/?"): ADMINS,
@@ -98,6 +106,15 @@ def all_routes() -> list[tuple[str, str]]:
     ]
 
 
+def as_path(pattern: str, uuid: str) -> str:
+    """A path of this route, about this task."""
+    path = EXAMPLES.get(pattern, pattern.removesuffix("/?"))
+    path = path.replace("/task/([^/]+)", f"/task/{uuid}").replace("/script/([^/]+)", "/script/special")
+    path = re.sub(r"\((\w+)[^()]*\)(?=/|$)", r"\1", path).replace("(.+)", "x")
+    assert re.fullmatch(pattern, path), (pattern, path)
+    return path
+
+
 class Browsers(Place):
     """The same people at their browsers: with a cookie, and what a page of ours sends along."""
 
@@ -129,10 +146,7 @@ class Browsers(Place):
             return answer
 
     def page_status(self, caller: str, method: str, pattern: str, uuid: str) -> int:
-        path = EXAMPLES.get(pattern, pattern.removesuffix("/?"))
-        path = path.replace("/task/([^/]+)", f"/task/{uuid}").replace("/script/([^/]+)", "/script/special")
-        path = re.sub(r"\((\w+)[^()]*\)$", r"\1", path)
-        assert re.fullmatch(pattern, path), (pattern, path)
+        path = as_path(pattern, uuid)
         data = FIELDS.get(pattern, {}) if method == "POST" else None
         return self.ask(caller, method, path, data=data).status_code
 
@@ -151,7 +165,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browsers]:
 
 
 def test_every_page_has_a_row() -> None:
-    assert set(page_routes()) - set(PAGE_ROWS) == set()
+    assert set(page_routes()) == set(PAGE_ROWS)
 
 
 def kinds(method: str, pattern: str) -> list[str]:
@@ -206,18 +220,12 @@ def test_data(place: Browsers, method: str, pattern: str, kind: str) -> None:
     assert found == expected(method, pattern, kind)
 
 
-def as_path(place: Browsers, pattern: str) -> str:
-    path = EXAMPLES.get(pattern, pattern).removesuffix("/?")
-    path = path.replace("/task/([^/]+)", f"/task/{place.task('owned')}")
-    return re.sub(r"\((\w+)[^()]*\)$", r"\1", path)
-
-
 UNSAFE = [(method, pattern) for method, pattern in all_routes() if method != "GET"]
 
 
 @pytest.mark.parametrize(("method", "pattern"), UNSAFE)
 def test_nothing_is_changed_for_somebody_elses_page(place: Browsers, method: str, pattern: str) -> None:
-    path = as_path(place, pattern)
+    path = as_path(pattern, place.task("owned") if "/task/" in pattern else "")
     for headers in (
         {"X-Xsrftoken": ""},
         {"X-Xsrftoken": "wrong"},
@@ -274,8 +282,9 @@ def test_without_anonymous_callers(tmp_path: Path) -> None:
         service.start()
         place = Browsers(service, tokens)
         place.learn()
+        uuid = place.task("owned")
         for method, pattern in all_routes():
-            path = as_path(place, pattern).replace("([^/]+)", "special").replace("(.+)", "x")
+            path = as_path(pattern, uuid)
             answer = place.ask("anonymous", method, path)
             if OPEN_TO_ALL.match(pattern):
                 assert answer.status_code != 401, (method, pattern)

@@ -19,14 +19,18 @@ TEST_TIMEOUT = 200
 
 
 @contextmanager
-def two_accounts(part: str) -> Iterator[None]:
-    """The accounts, a copy of the tree for them, and the rule between them, which goes at the end."""
+def two_accounts(part: str) -> Iterator[str]:
+    """The accounts, a copy of the tree for them, and the rule between them, which go at the end.
+
+    The name for `run`: others may run the same tests at the same time.
+    """
+    part = f"{part}-{os.getpid()}"
     environ = {**os.environ, "RUNAS_PART": part}
     subprocess.run(["/bin/sh", str(SCRIPT), "start"], check=True, timeout=500, env=environ)
     try:
-        yield
+        yield part
     finally:
-        subprocess.run(["/bin/sh", str(SCRIPT), "no-rule"], check=True, timeout=60, env=environ)
+        subprocess.run(["/bin/sh", str(SCRIPT), "stop"], check=True, timeout=60, env=environ)
 
 
 def run(part: str, file: str, **variables: str) -> None:

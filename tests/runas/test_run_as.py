@@ -23,14 +23,14 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def accounts() -> Iterator[None]:
+def accounts() -> Iterator[str]:
     """The two accounts and the rule between them."""
     need_root("second account")
-    with two_accounts("local"):
-        yield
+    with two_accounts("local") as made:
+        yield made
 
 
 @pytest.mark.timeout(PART_TIMEOUT + 500)
 @pytest.mark.parametrize("part", PARTS)
-def test_with_jobs_apart(accounts: None, part: str) -> None:
-    run("local", PARTS[part])
+def test_with_jobs_apart(accounts: str, part: str) -> None:
+    run(accounts, PARTS[part])

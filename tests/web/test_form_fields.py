@@ -19,7 +19,7 @@ from drmaaticd.errors import (
     Unavailable,
 )
 from drmaaticd.web import problem
-from drmaaticd.web.ui import comparison, refusals
+from drmaaticd.web.ui import comparison, refusals, words
 from drmaaticd.web.ui.fields import Kept, attributes, field_of, fields_of, hint_of, is_left_out, refill
 from drmaaticd.web.ui.typed import Refused, Typed
 from tests.web.fakes import TASK, FakeCaller, FakeDraft, FakeService
@@ -124,6 +124,21 @@ def test_a_task_fills_its_scripts_form() -> None:
     }
     assert kept == {"reads": [Kept(TASK, "reads_0.fq", "a.fq"), Kept(TASK, "reads_1.fq", "b.fq")]}
     assert gone == ["old"]
+
+
+def test_what_is_usual_is_said_with_its_sample() -> None:
+    wait = {"count": 9, "low": 1.0, "median": 2.0, "high": 65.0}
+    run = {"count": 12, "low": 600.0, "median": 600.0, "high": 600.0}
+    assert words.usually({"wait": wait, "run": run}) == (
+        "Tasks of this script start after about 2.0 s (1.0 s to 1 min 5 s) and run for about 10 min, "
+        "by the last 12 tasks that are done."
+    )
+    once = {"run": run | {"count": 1}}
+    assert words.usually(once, True) == (
+        "Tasks of this script run for about 10 min, by the one task that is done."
+    )
+    assert words.usually({"wait": wait}, True) == ""
+    assert words.usually({}) == ""
 
 
 # -- what a form sends ---------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 // asked of the server as the same page once more, so that all wording is the server's.
 
 import { api, ended, localTimes, say, user } from "./page.js";
-import { remembered } from "./mine.js";
 
 /** Milliseconds after which it is tried again when the stream was refused. */
 const PAUSE = 5000;
@@ -12,6 +11,9 @@ const GATHER = 200;
 
 const place = document.getElementById("list");
 const anonymous = document.getElementById("unknown") !== null;
+
+/** What this browser has started, of which nobody else keeps a list. */
+const { remembered } = anonymous ? await import("./mine.js") : {};
 
 /** By how many minutes this reader's day begins before UTC's, or the day after it. */
 function minutes(field, after) {

@@ -32,6 +32,11 @@ class FormPage(PageHandler):
 
     section = "scripts"
 
+    @property
+    def here(self) -> str:
+        """The form's address; the one that it is sent to has tokens in it."""
+        return super().here if self.request.method != "POST" else f"{self.root}{self.request.path}"
+
     def write_form(
         self,
         script: JSON,

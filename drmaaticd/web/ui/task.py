@@ -93,6 +93,7 @@ class TaskPage(PageHandler):
             now=datetime.now(UTC).isoformat(timespec="milliseconds"),
             final=task["state"] in words.FINAL,
             steps=timeline(task, extra["submitted"]),
+            usually=self._usually(task) if extra["usable"] else "",
             index=index,
             logs=[] if live else [await self._output(caller, uuid, key, names[key]) for key in names],
             names=names,
@@ -105,6 +106,12 @@ class TaskPage(PageHandler):
             others=[] if live else self._others(caller, task),
             **self._links(uuid),
         )
+
+    def _usually(self, task: Mapping[str, Any]) -> str:
+        """How long tasks like this one wait and run, as long as that is of interest."""
+        if task["state"] in words.FINAL:
+            return ""
+        return words.usually(self.service.history.expected(task["task_name"]), "start_date" in task)
 
     def _links(self, uuid: str) -> dict[str, Callable[[str], str]]:
         """How templates address a file, by its percent-encoded path, and an archive, by its kind."""

@@ -81,3 +81,23 @@ def span(known: Mapping[str, Any]) -> str:
 def time(text: str | None) -> str:
     """An RFC 3339 time for people, in UTC to the second; the page's script turns it into local time."""
     return f"{text[:10]} {text[11:19]} UTC" if text else ""
+
+
+def usually(expected: Mapping[str, Mapping[str, float]], started: bool = False) -> str:
+    """How long tasks of a script wait and run, from `history.expected`; empty where nothing is known."""
+    said = []
+    if "wait" in expected and not started:
+        said.append(f"start after {_range(expected['wait'])}")
+    if "run" in expected:
+        said.append(f"run for {_range(expected['run'])}")
+    if not said:
+        return ""
+    count = int(max(span["count"] for span in expected.values()))
+    sample = "the one task that is" if count == 1 else f"the last {count} tasks that are"
+    return f"Tasks of this script {' and '.join(said)}, by {sample} done."
+
+
+def _range(span: Mapping[str, float]) -> str:
+    about = f"about {duration(span['median'])}"
+    low, high = duration(span["low"]), duration(span["high"])
+    return about if low == high else f"{about} ({low} to {high})"
