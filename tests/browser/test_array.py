@@ -100,6 +100,7 @@ def test_states_change_on_the_map(service: Daemon, page: Page) -> None:
     (service.tasks / uuid / "go").touch()
     expect(option).to_have_text("Member 5: Done")
     expect(page.locator("#legend")).to_contain_text("Done 9")
+    expect(page.get_by_role("link", name="Download all zip")).to_be_visible()
 
 
 def test_a_member_by_its_number_without_javascript(service: Daemon, profile: Any, ended: str) -> None:

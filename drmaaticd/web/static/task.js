@@ -66,32 +66,35 @@ function swap(text) {
 }
 
 let asking = false;
-let askAgain = false;
+let askAgain = "";
+const isArray = !!byId("map");
 
-async function refresh() {
-  if (asking) { askAgain = true; return; }
+/** Ask for the page's parts. An array's change often, and its files may be very many: these come when asked for. */
+async function refresh(part = isArray ? "state" : "live") {
+  if (asking) { askAgain = askAgain === "live" ? askAgain : part; return; }
   asking = true;
   try {
     const index = byId("index")?.value;
     const query = index ? `&index=${encodeURIComponent(index)}` : "";
-    const response = await fetch(`${ui("task", uuid)}?part=live${query}`, { signal: AbortSignal.timeout(20000) });
+    const response = await fetch(`${ui("task", uuid)}?part=${part}${query}`, { signal: AbortSignal.timeout(20000) });
     connection("page", false);
     if (response.redirected || response.status === 403) complain("You may not see this task any more: your session or the link has ended. Load the page again.");
     else if (response.status === 404) gone();
-    else if (!response.ok) setTimeout(refresh, 1000 * Number(response.headers.get("Retry-After") ?? 3));
+    else if (!response.ok) setTimeout(refresh, 1000 * Number(response.headers.get("Retry-After") ?? 3), part);
     else {
       const before = state().state;
       swap(await response.text());
       if (state().state !== before) changed();
+      if (state().state !== before && part !== "live") askAgain = "live";
     }
   } catch {
     connection("page", true);
-    setTimeout(refresh, 2000);
+    setTimeout(refresh, 2000, part);
   } finally {
     asking = false;
     if (askAgain) {
-      askAgain = false;
-      setTimeout(refresh, 300);
+      setTimeout(refresh, isArray ? 700 : 300, askAgain);
+      askAgain = "";
     }
   }
 }
@@ -418,7 +421,7 @@ const setIndex = output();
 face();
 tick();
 setInterval(tick, 1000);
-setInterval(() => { if (!document.hidden && !over() && !away.size) refresh(); }, 10000);
+setInterval(() => { if (!document.hidden && !over() && !away.size) refresh("live"); }, isArray ? 30000 : 10000);
 document.addEventListener("visibilitychange", seen);
 window.addEventListener("online", () => { if (!over()) { listen(); refresh(); } });
 if (byId("map")) import("./array.js").then((module) => module.start(byId("map"), setIndex));
