@@ -62,6 +62,7 @@ function swap(text) {
     const again = (focus.id && byId(focus.id)) || (path && part.querySelector(`[data-path="${CSS.escape(path)}"]`));
     (again || task.querySelector("h1")).focus({ preventScroll: true });
   }
+  tick();
   document.dispatchEvent(new CustomEvent("refreshed"));
 }
 
