@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drmaaticd import mime
+from drmaaticd.errors import Forbidden
 from drmaaticd.web import conditions
 from drmaaticd.web.base import Handler
 from drmaaticd.web.disposition import content_disposition
@@ -10,6 +11,13 @@ from drmaaticd.web.interface import FileAnswer
 from drmaaticd.web.jsontext import clean
 from drmaaticd.web.paths import file_path, task_uuid
 from drmaaticd.web.transfer import Blocks, file_reader, iterator_reader
+
+#: What our own pages take from nowhere but their static files (W3C Fetch Metadata, ``Sec-Fetch-Dest``): were
+#: markup ever smuggled into one, a job's file must not become its script. A report's own may, in its sandbox:
+#: these come from an opaque origin.
+_NOT_FOR_PAGES = frozenset(
+    {"script", "style", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet", "xslt"}
+)
 
 _ARCHIVE_TYPES = {"zip": "application/zip", "tar.gz": "application/gzip"}
 
@@ -29,6 +37,9 @@ class FileHandler(Handler):
 
     async def get(self, uuid: str, _path: str) -> None:
         """Send the file, or the one range of it that is asked for."""
+        headers = self.request.headers
+        if headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-Dest") in _NOT_FOR_PAGES:
+            raise Forbidden("A task's files are no part of a page of this service.")
         caller = await self.caller(uuid)
         # From the request's own text: what Tornado hands over has lost the difference of / and %2F.
         path = file_path(self.request.path.partition("/file/")[2])

@@ -47,6 +47,12 @@ def folder(service: Daemon, uuid: str) -> Path:
     return service.tasks / uuid
 
 
+def begin(service: Daemon, uuid: str) -> None:
+    """Wait until a `STEERED` job has written its first line."""
+    output = folder(service, uuid) / f"{uuid[:8]}_out.txt"
+    wait_until(lambda: output.exists() and output.read_bytes().startswith(b"begun"), "the first line")
+
+
 def write(service: Daemon, uuid: str, data: bytes, stream: str = "out") -> None:
     """Write to a running job's output, as the job itself would."""
     with (folder(service, uuid) / f"{uuid[:8]}_{stream}.txt").open("ab") as file:

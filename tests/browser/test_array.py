@@ -97,9 +97,12 @@ def test_states_change_on_the_map(service: Daemon, page: Page) -> None:
     page.get_by_role("button", name="Running 2").click()
     expect(option).to_have_text("Member 5: Running")
     expect(page.get_by_role("tabpanel")).to_contain_text("I am member 5")
+    expect(page.locator("#live-line")).to_contain_text("Note: index 11: failed")
+    expect(page.locator("[data-since]")).to_have_text(re.compile(r"\d"))
     (service.tasks / uuid / "go").touch()
     expect(option).to_have_text("Member 5: Done")
     expect(page.locator("#legend")).to_contain_text("Done 9")
+    expect(page.get_by_role("link", name="Download all zip")).to_be_visible()
 
 
 def test_a_member_by_its_number_without_javascript(service: Daemon, profile: Any, ended: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.tasks import STEERED, finish, state, submit, visit, wait_for, write
-from tests.e2e.daemon import Daemon, daemon, wait_until
+from tests.browser.tasks import STEERED, begin, finish, state, submit, visit, wait_for, write
+from tests.e2e.daemon import Daemon, daemon
 
 MIB = 1024 * 1024
 
@@ -27,8 +27,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def running(service: Daemon) -> Iterator[str]:
     """A task whose output the test writes."""
     uuid = submit(service, "steered")
-    wait_for(service, uuid, "running")
-    wait_until(lambda: any((service.tasks / uuid).glob("*_out.txt")), "the output")
+    begin(service, uuid)
     yield uuid
     finish(service, uuid)
 

@@ -17,6 +17,7 @@ from tests.browser.looks import check_looks
 from tests.browser.tasks import (
     STEERED,
     ask,
+    begin,
     finish,
     folder,
     free_port,
@@ -347,6 +348,7 @@ def test_a_notice_when_it_ends(service: Daemon, profile: Any) -> None:
 def test_without_javascript(service: Daemon, profile: Any) -> None:
     page = profile(java_script_enabled=False).new_page()
     uuid = submit(service, "steered")
+    begin(service, uuid)
     wait_for(service, uuid, "running")
     write(service, uuid, b"\x1b[31mred\x1b[0m and\rover and done\n" + b"\xff<b>bold</b>\n")
     (folder(service, uuid) / "made.txt").write_text("x" * 2048)

@@ -277,3 +277,15 @@ def test_keep_alive_after_a_download(running: Running) -> None:
             read_answer(sock).problem(404)
         sock.shutdown(socket.SHUT_WR)
         assert at_end(sock)
+
+
+def test_a_file_is_no_part_of_our_own_pages(running: Running) -> None:
+    def status(site: str, dest: str) -> int:
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": dest}
+        return requests.get(
+            f"{running.url}/task/{TASK}/file/log.txt", headers=headers, timeout=20
+        ).status_code
+
+    assert [status("same-origin", dest) for dest in ("script", "style", "serviceworker")] == [403] * 3
+    assert [status("same-origin", dest) for dest in ("image", "iframe", "document", "empty")] == [200] * 4
+    assert status("cross-site", "script") == 200  # a report's own, in its sandbox

@@ -62,36 +62,40 @@ function swap(text) {
     const again = (focus.id && byId(focus.id)) || (path && part.querySelector(`[data-path="${CSS.escape(path)}"]`));
     (again || task.querySelector("h1")).focus({ preventScroll: true });
   }
+  tick();
   document.dispatchEvent(new CustomEvent("refreshed"));
 }
 
 let asking = false;
-let askAgain = false;
+let askAgain = "";
+const isArray = !!byId("map");
 
-async function refresh() {
-  if (asking) { askAgain = true; return; }
+/** Ask for the page's parts. An array's change often, and its files may be very many: these come when asked for. */
+async function refresh(part = isArray ? "state" : "live") {
+  if (asking) { askAgain = askAgain === "live" ? askAgain : part; return; }
   asking = true;
   try {
     const index = byId("index")?.value;
     const query = index ? `&index=${encodeURIComponent(index)}` : "";
-    const response = await fetch(`${ui("task", uuid)}?part=live${query}`, { signal: AbortSignal.timeout(20000) });
+    const response = await fetch(`${ui("task", uuid)}?part=${part}${query}`, { signal: AbortSignal.timeout(20000) });
     connection("page", false);
     if (response.redirected || response.status === 403) complain("You may not see this task any more: your session or the link has ended. Load the page again.");
     else if (response.status === 404) gone();
-    else if (!response.ok) setTimeout(refresh, 1000 * Number(response.headers.get("Retry-After") ?? 3));
+    else if (!response.ok) setTimeout(refresh, 1000 * Number(response.headers.get("Retry-After") ?? 3), part);
     else {
       const before = state().state;
       swap(await response.text());
       if (state().state !== before) changed();
+      if (state().state !== before && part !== "live") askAgain = "live";
     }
   } catch {
     connection("page", true);
-    setTimeout(refresh, 2000);
+    setTimeout(refresh, 2000, part);
   } finally {
     asking = false;
     if (askAgain) {
-      askAgain = false;
-      setTimeout(refresh, 300);
+      setTimeout(refresh, isArray ? 700 : 300, askAgain);
+      askAgain = "";
     }
   }
 }
@@ -104,6 +108,7 @@ function changed() {
   dress();
   if (!over()) return;
   for (const log of Object.values(logs)) log.setLive(false);
+  document.dispatchEvent(new CustomEvent("ended"));
   notice();
 }
 
@@ -264,7 +269,9 @@ function output() {
   for (const key of Object.keys(titles)) label(key, Number(place.dataset[key === "stdout" ? "sizeStdout" : "sizeStderr"]));
   setWrap(localStorage.getItem("wrap") !== "0");
   choose(first);
-  setInterval(() => glance(current === "stdout" ? "stderr" : "stdout", label), 5000);
+  const glanceAside = () => glance(current === "stdout" ? "stderr" : "stdout", label);
+  setInterval(() => { if (!over()) glanceAside(); }, 5000);
+  document.addEventListener("ended", glanceAside);
   return (index) => {
     byId("index").value = index;
     for (const key of Object.keys(titles)) {
@@ -278,7 +285,7 @@ function output() {
 
 /** How much there is in the log that is not shown. */
 async function glance(key, label) {
-  if (over() || document.hidden || away.size) return;
+  if (document.hidden || away.size) return;
   const response = await fetch(logs[key].address, { method: "HEAD", cache: "no-store" }).catch(() => null);
   if (response?.ok) label(key, Number(response.headers.get("Content-Length")));
 }
@@ -415,7 +422,7 @@ const setIndex = output();
 face();
 tick();
 setInterval(tick, 1000);
-setInterval(() => { if (!document.hidden && !over() && !away.size) refresh(); }, 10000);
+setInterval(() => { if (!document.hidden && !over() && !away.size) refresh("live"); }, isArray ? 30000 : 10000);
 document.addEventListener("visibilitychange", seen);
 window.addEventListener("online", () => { if (!over()) { listen(); refresh(); } });
 if (byId("map")) import("./array.js").then((module) => module.start(byId("map"), setIndex));

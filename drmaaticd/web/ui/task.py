@@ -60,7 +60,11 @@ class File:
 
 
 class TaskPage(PageHandler):
-    """``/ui/task/{uuid}``; ``?index=`` chooses an array's member, ``?part=live`` leaves out the logs."""
+    """``/ui/task/{uuid}``; ``?index=`` chooses an array's member.
+
+    ``?part=live`` leaves out what the page's script cares for itself, ``?part=state`` the files too: an
+    array's folder may hold very many, and its state changes often.
+    """
 
     section = "tasks"
     policy = POLICY.replace("frame-src 'self'", "frame-src 'self' blob:")  # a PDF: see files.js
@@ -79,9 +83,9 @@ class TaskPage(PageHandler):
             return
         extra = self.service.particulars.task(caller, uuid)
         index = self._index(task)
-        live = self.query.text("part") == "live"
+        part = self.query.choice("part", ("all", "live", "state"))
         names = {key: task[key].replace(_INDEX, str(index)) for key in ("stdout", "stderr")}
-        files, more, any_files = await self._list(caller, task)
+        files, more, any_files = ([], 0, False) if part == "state" else await self._list(caller, task)
         said = words.state(task)
         self.write_page(
             "task.html",
@@ -95,15 +99,18 @@ class TaskPage(PageHandler):
             steps=timeline(task, extra["submitted"]),
             usually=self._usually(task) if extra["usable"] else "",
             index=index,
-            logs=[] if live else [await self._output(caller, uuid, key, names[key]) for key in names],
+            logs=[]
+            if part != "all"
+            else [await self._output(caller, uuid, key, names[key]) for key in names],
             names=names,
             files=files,
             more_files=more,
             any_files=any_files,
+            part=part,
             params=[_shown(param, task["files_name"]) for param in task["params"]],
             related=self._related(caller, task),
             expected=self._expected(task),
-            others=[] if live else self._others(caller, task),
+            others=[] if part != "all" else self._others(caller, task),
             **self._links(uuid),
         )
 

@@ -313,5 +313,22 @@ def test_a_jobs_html_is_not_this_site(service: Daemon, profile: Any, script: str
     assert (folder(service, uuid) / "report.html").exists()
 
 
+def test_a_jobs_files_are_no_part_of_a_page(service: Daemon, profile: Any) -> None:
+    """Even if markup could be smuggled into one: `script-src 'self'` alone would let them run."""
+    page = profile().new_page()
+    uuid = ended(service, {"evil.js": b"document.title = 'evil'", "evil.css": b"h1 { display: none }"})
+    visit(page, service, uuid)
+    load = """([name, attributes]) => new Promise((resolve) => {
+        const one = document.createElement(name);
+        one.onload = () => resolve("loaded"); one.onerror = () => resolve("refused");
+        Object.assign(one, attributes); document.head.append(one); })"""
+    for place in ("/task", "/ui/api/task"):
+        path = f"{place}/{uuid}/file/evil"
+        assert page.evaluate(load, ["script", {"src": f"{path}.js"}]) == "refused"
+        assert page.evaluate(load, ["link", {"rel": "stylesheet", "href": f"{path}.css"}]) == "refused"
+    expect(page).to_have_title("Done · plain · drmaaticd")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
 def state_of(page: Page) -> Any:
     return page.locator("#live-state .state")
