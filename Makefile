@@ -29,7 +29,7 @@ help:
 
 run: $(VENV)/.ready-run
 	@echo 'drmaaticd on the embedded engine: scripts from ./scripts.d, state in ./var; Ctrl-C ends it.'
-	@echo 'Once it listens, in another terminal:'
+	@echo 'Once it listens, open $(URL)/ in a browser, or in another terminal:'
 	@echo
 	@echo '    curl $(URL)/script'
 	@echo
