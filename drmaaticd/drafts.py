@@ -118,6 +118,9 @@ class Draft:
         self._open: tuple[str, str, IncomingFile] | None = None
         self._written = 0
         self._kept_bytes = 0
+        self._keeps: dict[str, list[tuple[str, str]]] = {}
+        """By field, the files of earlier tasks that were asked for: the task, and the stored name."""
+        self._kept_tokens: set[int] = set()
         self._lost: list[FieldError] = []
         """What could not be taken over from earlier tasks."""
         self._over = False
@@ -166,6 +169,7 @@ class Draft:
         It is copied, since either task's job may write to its own. What is not there any more is told
         by `finish`, at its field. Raises `TooLarge`, `StorageFull`, `Unavailable`, `TooManyRequests`.
         """
+        self._keeps.setdefault(name, []).append((uuid, stored_name))
         try:
             client_name, opened = await self._intake.open_input(self.caller, uuid, stored_name)
         except (NotFound, Forbidden):
@@ -179,6 +183,7 @@ class Draft:
                 raise TooLarge(f"The files are larger than {self._intake.config.server.max_upload} bytes.")
             self._intake.hold_place(self)
             await self.open_file(name, client_name)
+            self._kept_tokens.add(self._current()[2].token)
             while self._written < opened.size and await self._copy(opened):
                 pass
             await self.close_file()
@@ -292,12 +297,18 @@ class Draft:
     # -- when it is complete ---------------------------------------------------------------------
 
     def fingerprint(self) -> str:
-        """What makes two requests the same: fields, file names and sizes."""
+        """What makes two requests the same: fields, file names and sizes.
+
+        A file of an earlier task is the same whatever its job has made of it meanwhile.
+        """
         files = {
-            name: [[upload.client_name, upload.size] for upload in uploads]
+            name: sent
             for name, uploads in self._files.items()
+            if (
+                sent := [[one.client_name, one.size] for one in uploads if one.token not in self._kept_tokens]
+            )
         }
-        content = json.dumps([self._fields, files], sort_keys=True)
+        content = json.dumps([self._fields, files, *([self._keeps] if self._keeps else [])], sort_keys=True)
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
     def order(self) -> Order:

@@ -216,7 +216,9 @@ def test_a_forged_rerun_is_refused_and_two_clicks_make_one_task(service: Daemon)
     assert rerun(service, first, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403
     assert rerun(service, "00000000-0000-4000-8000-000000000000").status_code == 404
     key = {"key": "0123456789abcdef0123456789"}
-    one, two = rerun(service, first, params=key), rerun(service, first, params=key)
+    one = rerun(service, first, params=key)
+    (service.tasks / first / "data.txt").write_text("whatever a job makes of it meanwhile")
+    two = rerun(service, first, params=key)
     assert one.status_code == two.status_code == 303
     assert one.headers["Location"] == two.headers["Location"] != f"/ui/task/{first}"
 
