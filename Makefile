@@ -12,7 +12,7 @@ URL = http://127.0.0.1:8300
 PACKAGED = setup.py pyproject.toml drmaaticd/__init__.py tools/venv.sh
 CHECKED = drmaaticd tests benchmarks scripts.d tools setup.py
 
-.PHONY: help run test check lint types unit bench docs dist clean distclean
+.PHONY: help run test check lint types unit bench docs dist clean distclean screenshots
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make check   lint, types and unit tests: the inner loop'
 	@echo 'make bench   the benchmarks (minutes)'
 	@echo 'make docs    the API and configuration references and the sample configuration, anew'
+	@echo 'make screenshots   the pictures of the page in docs/images'
 	@echo 'make dist    source package and wheel in dist/'
 	@echo 'make clean   remove what builds and tests leave; distclean: $(VENV) and var too'
 
@@ -28,7 +29,7 @@ help:
 
 run: $(VENV)/.ready-run
 	@echo 'drmaaticd on the embedded engine: scripts from ./scripts.d, state in ./var; Ctrl-C ends it.'
-	@echo 'Once it listens, in another terminal:'
+	@echo 'Once it listens, open $(URL)/ in a browser, or in another terminal:'
 	@echo
 	@echo '    curl $(URL)/script'
 	@echo
@@ -57,6 +58,10 @@ bench: $(VENV)/.ready-dev
 # Both references and the sample configuration say what the code says.
 docs: $(VENV)/.ready-dev
 	$(BIN)/python tools/docs.py
+
+# The pictures of the page; nothing in them is drawn by hand.
+screenshots: $(VENV)/.ready-dev $(VENV)/.ready-system
+	$(BIN)/python tools/screenshots.py
 
 # Packaging ---------------------------------------------------------------------------------------
 

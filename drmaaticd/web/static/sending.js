@@ -1,6 +1,6 @@
 // A form on its way to the service: progress, speed, what is left; to be cancelled, and sent again.
 
-import { duration, guarded, say, size } from "./page.js";
+import { duration, ended, guarded, say, size } from "./page.js";
 
 /** Milliseconds over which the speed is taken, and between two changes of the text. */
 const WINDOW = 4000;
@@ -71,7 +71,10 @@ export class Sending {
     for (const [name, value] of Object.entries(guarded())) request.setRequestHeader(name, value);
     this.#watch(request.upload);
     return new Promise((resolve) => {
-      request.onload = () => resolve(outcome(request));
+      request.onload = () => {
+        if (request.status === 401) ended();
+        resolve(outcome(request));
+      };
       request.onerror = () => resolve({ broken: true });
       request.onabort = () => resolve({ cancelled: true });
       request.send(data);

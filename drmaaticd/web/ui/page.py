@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
@@ -16,6 +17,10 @@ from drmaaticd.web.interface import Caller
 from drmaaticd.web.jsontext import clean
 from drmaaticd.web.ui import assets, words
 from drmaaticd.web.ui.session import COOKIE, XSRF_COOKIE, Session, cookie_attributes, root_of, user_token
+
+#: Bytes of a page from which on it is packed, and how much is tried: 0.4 ms for a list of 25 tasks.
+LEAST_PACKED = 1400
+PACKING = 5
 
 #: Nothing from elsewhere, nothing inline; a page of ours stands in no frame but may hold a task's file.
 POLICY = "; ".join(
@@ -73,8 +78,9 @@ class PageHandler(Session, Handler):
 
     @property
     def here(self) -> str:
-        """This page's address, to come back to."""
-        return f"{self.root}{self.request.uri}"
+        """This page's address, to come back to; what a form has sent along is not part of it."""
+        get = self.request.method in ("GET", "HEAD")
+        return f"{self.root}{self.request.uri if get else self.request.path}"
 
     def asset(self, name: str) -> str:
         """The address of a file of ``web/static``."""
@@ -109,7 +115,16 @@ class PageHandler(Session, Handler):
             "words": words,
             "here": self.here,
         }
-        self.write(loader().load(template).generate(**names, **values))
+        self.write(self._packed(loader().load(template).generate(**names, **values)))
+
+    def _packed(self, page: bytes) -> bytes:
+        """The page as it is sent. Its secret, the token against forgery, is masked anew in each answer,
+        so that nothing can be guessed from the length (the BREACH attack)."""
+        self.set_header("Vary", "Cookie, Accept-Encoding")
+        if "gzip" not in self.request.headers.get("Accept-Encoding", "") or len(page) < LEAST_PACKED:
+            return page
+        self.set_header("Content-Encoding", "gzip")
+        return gzip.compress(page, PACKING, mtime=0)
 
     def redirect_to(self, address: str) -> None:
         """Answer 303: the browser asks for `address` with GET."""
