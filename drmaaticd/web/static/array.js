@@ -20,7 +20,7 @@ export async function start(place, open) {
   const canvas = make("canvas", { "aria-hidden": "true" });
   const inner = make("div", { class: "inner" });
   const option = make("div", { role: "option", id: "member", "aria-selected": "true", class: "unseen" });
-  const box = make("div", { class: "box", role: "listbox", tabindex: "0", "aria-label": "Members by state; arrow keys move, Enter shows the output", "aria-activedescendant": "member" }, canvas, inner, option);
+  const box = make("div", { class: "box scroll", role: "listbox", tabindex: "0", "aria-label": "Members by state; arrow keys move, Enter shows the output", "aria-activedescendant": "member" }, canvas, inner, option);
   const told = make("p", { class: "quiet", "aria-hidden": "true" });
   place.append(box, told);
 
