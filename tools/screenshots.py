@@ -59,7 +59,7 @@ class Studio:
 
     def __init__(self, service: Daemon) -> None:
         self.service = service
-        self.token = token(service, "rosalind")
+        self.token = token(service, "reader")
         self.headers = {"Authorization": f"Bearer {self.token}"}
 
     def submit(self, script: str, description: str, files: dict[str, Path], **fields: str) -> str:

@@ -104,6 +104,7 @@ export function size(bytes) {
 }
 
 export function duration(seconds) {
+  if (seconds < 0.1) return "under 0.1 s";
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   let left = Math.round(seconds);
   const parts = [];

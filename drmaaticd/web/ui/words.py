@@ -59,6 +59,8 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """A span for people, two units at most: ``1 h 5 min``."""
+    if seconds < 0.1:
+        return "under 0.1 s"
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     left = round(seconds)
