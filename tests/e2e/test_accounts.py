@@ -313,7 +313,10 @@ def test_live_tasks_and_disk(tmp_path: Path) -> None:
         assert folders() == before
         assert upload(20_000).status_code == 201
         assert requests.delete(f"{service.url}/task/{uuid}", timeout=PATIENCE).status_code == 204
-        assert upload(150_000).status_code == 201
+        last = upload(150_000)
+        assert last.status_code == 201
+        uuid = last.json()["uuid"]
+        wait_until(lambda: get(service, f"/task/{uuid}/status").json() == "job finished normally", "its end")
         wait_until(lambda: post(service).status_code == 201, "room for a live task")
         assert post(service).status_code == 201
         third = post(service)

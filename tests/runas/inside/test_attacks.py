@@ -221,7 +221,8 @@ pathlib.Path("started").touch()
 time.sleep(600)
 """
     forger = house.attack(code, claim=job_id)
-    started(house.service, forger)
+    # Whether the daemon has seen it run before its claim was another's is a race that it may lose.
+    wait_until((house.service.tasks / forger / "started").exists, "the forger")
     requests.put(f"{house.service.url}/task/{forger}/stop", timeout=30).raise_for_status()
     wait_until(lambda: not job_processes(forger), "the forger's own job to be ended")
     assert job_processes(victim)
