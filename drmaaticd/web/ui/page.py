@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from tornado.template import Loader
 
-from drmaaticd.errors import NotAuthenticated, NotFound
+from drmaaticd.errors import DrmaaticdError, NotAuthenticated, NotFound
 from drmaaticd.web import problem
 from drmaaticd.web.base import Handler
 from drmaaticd.web.interface import Caller
@@ -53,13 +53,14 @@ class PageHandler(Session, Handler):
     """Which entry of the navigation is current."""
     policy: ClassVar[str] = POLICY
     """The pages' Content-Security-Policy (W3C CSP 3)."""
-    _me: dict[str, Any] | None = None
+    ends_session: ClassVar[tuple[type[DrmaaticdError], ...]] = (NotAuthenticated,)
+    """What about a session makes it end here."""
 
     async def caller(self, linked: str | None = None) -> Caller:
         """Who asks; a session that has ended makes an anonymous caller, where these are let in."""
         try:
             return await super().caller(linked)
-        except NotAuthenticated:
+        except self.ends_session:
             if not self.cookie_token[1] or self.request.method not in ("GET", "HEAD"):
                 raise
             self.end_session()

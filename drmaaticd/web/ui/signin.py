@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from drmaaticd.errors import DrmaaticdError, Forbidden, InvalidInput, NotAuthenticated, TooManyRequests
 from drmaaticd.web.base import Handler
-from drmaaticd.web.interface import Begun, Caller
+from drmaaticd.web.interface import Begun
 from drmaaticd.web.ui import flow
 from drmaaticd.web.ui.formpage import FormPage
-from drmaaticd.web.ui.session import COOKIE, ISSUED, PASTED, cookie_attributes
+from drmaaticd.web.ui.session import ISSUED, PASTED, cookie_attributes
 
 #: Characters of a pasted token, and of a provider's code, that are looked at.
 MAX_TOKEN = 4096
@@ -40,23 +40,14 @@ class _SignInBase(FormPage):
 
     open_to_all = True
     section = "sign-in"
+    # A disabled account's too: else there were no way to another.
+    ends_session = (NotAuthenticated, Forbidden)
 
     def set_default_headers(self) -> None:
         """As with all about tokens: kept by no cache."""
         super().set_default_headers()
         if hasattr(self, "common"):
             self.set_header("Cache-Control", "no-store")
-
-    async def caller(self, linked: str | None = None) -> Caller:
-        """Who asks. A disabled account's session ends here: else there were no way to another."""
-        try:
-            return await super().caller(linked)
-        except Forbidden:
-            if not self.cookie_token[1] or self.request.method not in ("GET", "HEAD"):
-                raise
-            self.end_session()
-            self.request.cookies.pop(COOKIE, None)
-            return await super().caller(linked)
 
     @property
     def next(self) -> str:
