@@ -147,10 +147,11 @@ async def test_a_running_job_is_suspended_and_resumed(cluster: Cluster) -> None:
         await until(count.exists)
         await engine.control(job_id, Action.SUSPEND)
         assert await state(engine, job_id) is JobState.USER_SUSPENDED
+        # A DRM may say so before its node has stopped the job: by the end of another one it has.
+        await until_state(engine, await engine.submit(cluster.place.job("sleep 0.1")), JobState.ENDED)
         before = count.read_text()
         (job.folder / "go").touch()
-        other = await engine.submit(cluster.place.job("sleep 0.1"))
-        await until_state(engine, other, JobState.ENDED)
+        await until_state(engine, await engine.submit(cluster.place.job("sleep 0.1")), JobState.ENDED)
         assert count.read_text() == before
         assert await state(engine, job_id) is JobState.USER_SUSPENDED
         await engine.control(job_id, Action.RESUME)
