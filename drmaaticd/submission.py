@@ -178,9 +178,10 @@ class Submitter:
         while self._queue and len(batch) < min(BATCH, room):
             uuid = self._queue.popleft()
             task = self._store.get(uuid)
-            if task is not None and _submittable(task):
+            twice = uuid in self._in_flight or any(one.uuid == uuid for one in batch)
+            if task is not None and _submittable(task) and not twice:
                 batch.append(task)
-            else:
+            elif not twice:
                 self._announced.discard(uuid)
         return batch
 

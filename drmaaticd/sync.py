@@ -202,7 +202,7 @@ class Sync:
         except EngineError as error:
             log.info("the sweep got no answer: %s", error)
             return
-        await self._weigh(_told(ids, reports))
+        await self._weigh(self._told(ids, reports))
 
     def _job_ids(self, task: Task) -> dict[str, Key]:
         """The DRM's ids of a task's jobs that have not ended."""
@@ -261,7 +261,25 @@ class Sync:
         except EngineError as error:
             log.info("the DRM did not answer: %s", error)
             return {}
-        return _told(questions, answers)
+        return self._told(questions, answers)
+
+    def _told(self, asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]) -> dict[Key, Report]:
+        """What the DRM said, by job: of an id that it gave twice, each job is told what is true of it.
+
+        An answer about a job that is its task's no more, as the task was submitted again meanwhile, is none.
+        """
+        return {
+            key: report.about(key[0])
+            for job_id, report in reports.items()
+            for key in asked.get(job_id, ())
+            if self._is_job_of(job_id, key)
+        }
+
+    def _is_job_of(self, job_id: str, key: Key) -> bool:
+        task = self._store.get(key[0])
+        if task is None or task.job_id is None:
+            return False
+        return job_id == (task.job_id if key[1] is None else self._engine.element(task.job_id, key[1]))
 
     async def _read(self, keys: Iterable[Key]) -> dict[Key, Evidence]:
         """What the launchers of these jobs left, read in a thread."""
@@ -311,6 +329,8 @@ class Sync:
             verdict = self._judge(task, known, index, evidence, report)
             if verdict is not None:
                 verdicts[index] = verdict
+        if task.job_id is None and any(verdict.resubmit for verdict in verdicts.values()):
+            return  # two have seen the loss, and the first has told it
         if any(verdict.resubmit for verdict in verdicts.values()):
             whole = 1 if task.array is None else len(known)
             if len(verdicts) == whole and all(verdict.resubmit for verdict in verdicts.values()):
@@ -406,8 +426,3 @@ class Sync:
 
 
 NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)
-
-
-def _told(asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]) -> dict[Key, Report]:
-    """What the DRM said, by job: of an id that it gave twice, each job is told what is true of it."""
-    return {key: report.about(key[0]) for job_id, report in reports.items() for key in asked.get(job_id, ())}

@@ -684,6 +684,36 @@ async def test_a_lost_job_whose_id_another_got_is_submitted_again(house: Callabl
             assert (await h.passes(uuid, State.DONE)).exit_status == 0
 
 
+@pytest.mark.logs("the cluster lost job 1 and gave its id to another")
+@over
+async def test_a_loss_that_two_have_seen_is_one(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True)) as h:
+        lost = await h.add()
+        assert await h.submitted(lost) == "1"
+        await h.sweeps(lost, State.QUEUED_ACTIVE)
+        h.engine.use_ids_again()
+        other = await h.add()
+        assert await h.submitted(other) == "1"
+        await asyncio.gather(
+            h.sync.sweep(), h.sync.examine([(lost, None)], ask=[(lost, None)]), h.sync.sweep()
+        )
+        assert await h.submitted(lost) == "2"
+        assert h.get(lost).attempt == 2
+        assert len(h.engine.submitted) == 3
+
+
+@over
+async def test_a_task_in_line_twice_is_submitted_once(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        uuid = await h.add()
+        h.submitter._again(uuid)
+        h.submitter._again(uuid)
+        assert await h.submitted(uuid) == "1"
+        await asyncio.sleep(0)
+        assert len(h.engine.submitted) == 1
+        assert h.submitter.waiting == 0
+
+
 @over
 async def test_what_had_begun_is_not_submitted_again(house: Callable[..., Any]) -> None:
     async with house(MemoryEngine(tells_tasks=True), ending_grace=1e6) as h:
