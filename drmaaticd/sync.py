@@ -329,9 +329,9 @@ class Sync:
             verdict = self._judge(task, known, index, evidence, report)
             if verdict is not None:
                 verdicts[index] = verdict
-        if task.job_id is None and any(verdict.resubmit for verdict in verdicts.values()):
-            return  # two have seen the loss, and the first has told it
         if any(verdict.resubmit for verdict in verdicts.values()):
+            if task.job_id is None:
+                return  # two have seen the loss, and the first has told it
             whole = 1 if task.array is None else len(known)
             if len(verdicts) == whole and all(verdict.resubmit for verdict in verdicts.values()):
                 self._lose(task)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_MARK = "====\n"
 
 #: What is another at each run, and what stands for it.
 _OTHER = (
@@ -25,8 +28,18 @@ def session(page: str) -> list[tuple[str, str]]:
     found = []
     for part in parts:
         command, output = re.fullmatch(r"((?:[^\n]*\\\n)*[^\n]*)\n?(.*)", part, re.DOTALL).groups()
-        found.append((command, output))
+        found.append((command, output.strip()))
     return found
+
+
+def in_one_shell(commands: Sequence[tuple[str, str]]) -> str:
+    """The shell text that runs a session's commands one after the other; see `outputs`."""
+    return "\n".join(f"{command}\necho; echo {_MARK.strip()}" for command, _ in commands)
+
+
+def outputs(written: str) -> list[str]:
+    """What each of the commands of `in_one_shell` wrote."""
+    return written.split(_MARK)[:-1]
 
 
 def says(expected: str, output: str) -> bool:

@@ -15,17 +15,11 @@ import requests
 
 from drmaaticd.config import load
 from drmaaticd.settings import ORCID_PATTERN
+from tests import consoles
 from tests.e2e.daemon import ROOT, daemon
 from tests.provider import Provider
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "accounts.md").read_text(encoding="utf-8")
-
-
-def session() -> list[tuple[str, str]]:
-    """The commands of the page's console, and what it says that they write."""
-    (block,) = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
-    return [(command, output.strip()) for command, _, output in (part.partition("\n") for part in parts)]
 
 
 def plain(text: str) -> str:
@@ -40,9 +34,9 @@ def test_the_session(tmp_path: Path) -> None:
         orcid = {"name": "ORCID", "userinfo_url": f"{provider.url}/userinfo", "pattern": ORCID_PATTERN}
         credit = {"cpu_credit_max": 200}
         with daemon(tmp_path, auth={"providers": [orcid]}, groups={"registered": credit}) as service:
-            commands = session()
+            commands = consoles.session(PAGE)
             assert len(commands) >= 8
-            script = "\n".join(f"{command}\necho; echo ====" for command, _ in commands)
+            script = consoles.in_one_shell(commands)
             done = subprocess.run(
                 ["sh", "-c", f"URL={service.url}\nORCID_TOKEN=theirs\n{script}"],
                 capture_output=True,
@@ -50,8 +44,7 @@ def test_the_session(tmp_path: Path) -> None:
                 timeout=60,
                 check=True,
             )
-    outputs = done.stdout.split("====\n")[:-1]
-    for (command, expected), output in zip(commands, outputs, strict=True):
+    for (command, expected), output in zip(commands, consoles.outputs(done.stdout), strict=True):
         assert plain(output) == plain(expected), command
 
 

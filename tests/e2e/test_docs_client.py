@@ -14,6 +14,7 @@ import pytest
 
 from drmaaticd.client import status
 from drmaaticd.settings import ORCID_PATTERN
+from tests import consoles
 from tests.e2e.daemon import ROOT, Daemon, daemon
 from tests.provider import Provider
 
@@ -21,13 +22,6 @@ PAGE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 
 #: States that a task may or may not be seen in on its way.
 PASSING = ("received", "created", "queued_active", "running")
-
-
-def session() -> list[tuple[str, str]]:
-    """The commands of the page's console, and what it says that they write."""
-    (block,) = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
-    return [(command, output.strip()) for command, _, output in (part.partition("\n") for part in parts)]
 
 
 def plain(text: str) -> str:
@@ -75,12 +69,12 @@ def run(service: Daemon, folder: Path, *command: str) -> str:
 def outputs(service: Daemon, folder: Path) -> list[str]:
     """What each command of the session writes."""
     client = f'drmaatic() {{ {sys.executable} -m drmaaticd.client.cli "$@"; }}\n'
-    script = "\n".join(f"{command}\necho; echo ====" for command, _ in session())
-    return run(service, folder, "sh", "-c", client + script).split("====\n")[:-1]
+    script = consoles.in_one_shell(consoles.session(PAGE))
+    return consoles.outputs(run(service, folder, "sh", "-c", client + script))
 
 
 def test_the_session(service: Daemon, tmp_path: Path) -> None:
-    commands = session()
+    commands = consoles.session(PAGE)
     assert len(commands) >= 12
     for (command, expected), output in zip(commands, outputs(service, tmp_path / "session"), strict=True):
         assert plain(output) == plain(expected), command

@@ -9,17 +9,11 @@ import time
 from pathlib import Path
 
 from drmaaticd.web.app import ROUTES
+from tests import consoles
 from tests.accounts import Clock, office
 from tests.e2e.daemon import daemon
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
-
-
-def session() -> list[tuple[str, str]]:
-    """The commands of the page's consoles, and what it says that they write."""
-    blocks = "".join(re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL))
-    parts = re.split(r"^\$ ", blocks, flags=re.MULTILINE)[1:]
-    return [(command, output.strip()) for command, _, output in (part.partition("\n") for part in parts)]
 
 
 async def token(folder: Path) -> str:
@@ -30,9 +24,9 @@ async def token(folder: Path) -> str:
 
 def test_the_sessions(tmp_path: Path) -> None:
     bearer = asyncio.run(token(tmp_path))
-    commands = session()
+    commands = consoles.session(PAGE)
     assert len(commands) >= 10
-    script = "\n".join(f"{command}\necho; echo ====" for command, _ in commands)
+    script = consoles.in_one_shell(commands)
     with daemon(tmp_path, scripts={"hello": "echo hello"}) as service:
         done = subprocess.run(
             ["sh", "-c", f"URL={service.url}\nTOKEN={bearer}\n{script}"],
@@ -41,8 +35,7 @@ def test_the_sessions(tmp_path: Path) -> None:
             timeout=60,
             check=True,
         )
-    outputs = done.stdout.split("====\n")[:-1]
-    for (command, expected), output in zip(commands, outputs, strict=True):
+    for (command, expected), output in zip(commands, consoles.outputs(done.stdout), strict=True):
         assert output.strip() == expected, command
 
 

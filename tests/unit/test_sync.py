@@ -666,16 +666,22 @@ async def test_a_lie_about_a_running_job_is_a_doubt_not_an_ending(house: Callabl
 # -- ids that a DRM gives twice
 
 
+async def lost_to_another(h: House) -> tuple[str, str]:
+    """A queued task whose job is lost, and the task whose job has its id now."""
+    lost = await h.add()
+    assert await h.submitted(lost) == "1"
+    await h.sweeps(lost, State.QUEUED_ACTIVE)
+    h.engine.use_ids_again()
+    other = await h.add()
+    assert await h.submitted(other) == "1"
+    return lost, other
+
+
 @pytest.mark.logs("the cluster lost job 1 and gave its id to another")
 @over
 async def test_a_lost_job_whose_id_another_got_is_submitted_again(house: Callable[..., Any]) -> None:
     async with house(MemoryEngine(tells_tasks=True)) as h:
-        lost = await h.add()
-        assert await h.submitted(lost) == "1"
-        await h.sweeps(lost, State.QUEUED_ACTIVE)
-        h.engine.use_ids_again()
-        other = await h.add()
-        assert await h.submitted(other) == "1"
+        lost, other = await lost_to_another(h)
         await h.sync.sweep()
         assert await h.submitted(lost) == "2"
         await h.sweeps(other, State.QUEUED_ACTIVE)
@@ -688,12 +694,7 @@ async def test_a_lost_job_whose_id_another_got_is_submitted_again(house: Callabl
 @over
 async def test_a_loss_that_two_have_seen_is_one(house: Callable[..., Any]) -> None:
     async with house(MemoryEngine(tells_tasks=True)) as h:
-        lost = await h.add()
-        assert await h.submitted(lost) == "1"
-        await h.sweeps(lost, State.QUEUED_ACTIVE)
-        h.engine.use_ids_again()
-        other = await h.add()
-        assert await h.submitted(other) == "1"
+        lost, _ = await lost_to_another(h)
         await asyncio.gather(
             h.sync.sweep(), h.sync.examine([(lost, None)], ask=[(lost, None)]), h.sync.sweep()
         )
