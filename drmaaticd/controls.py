@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 
 from drmaaticd import launcher
-from drmaaticd.drm.base import Action, Array, Engine, PassingFault, Refused
+from drmaaticd.drm.base import Action, Array, Engine, Found, PassingFault, Refused
 from drmaaticd.errors import Conflict
 from drmaaticd.gate import FileGate
 from drmaaticd.states import HELD, QUEUED, SUSPENDED, State
@@ -195,6 +195,12 @@ class Controls:
             self._stopped(known)
         else:
             await self._sync.examine([(task.uuid, index) for index in indices])  # adopts the claim
+            found = await self._engine.find(task.uuid)
+            known = self._store.get(task.uuid)
+            if known is None or known.final or known.job_id is not None:
+                return
+            if found is Found.NONE:
+                self._stopped(known)  # whoever claimed it was no job of its
 
     def _stopped(self, task: Task) -> None:
         """No job ever ran or will run for this task."""

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from drmaaticd import launcher
+from drmaaticd.claims import Claims, Key
 from drmaaticd.config import Config
 from drmaaticd.drm.base import Engine, EngineError, JobState, Report
 from drmaaticd.gate import FileGate
 from drmaaticd.launcher import Evidence
-from drmaaticd.outcome import array_changes, indices, members_of, single_changes
+from drmaaticd.outcome import array_changes, indices, single_changes
 from drmaaticd.reaping import Reaper
 from drmaaticd.states import State
 from drmaaticd.store import Store
@@ -47,9 +48,6 @@ SLICE = 50
 
 #: Seconds between two refreshes of a network file system's view of the spool.
 REFRESH_INTERVAL = 1.0
-
-Key = tuple[str, int | None]
-"""A job of a task: its UUID, and the index for a member of an array."""
 
 
 @dataclass(slots=True)
@@ -89,6 +87,7 @@ class Sync:
         self._cluttered = False
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
+        self._claims = Claims(store, engine, self._sweep_budget)
         self.reaper = Reaper(store, engine)
         self.on_final: list[Callable[[Task], None]] = []
         self.on_lost: list[Callable[[Task], None]] = []
@@ -222,7 +221,14 @@ class Sync:
             key for key, report in reports.items() if report.state in (JobState.ENDED, JobState.UNKNOWN)
         ]
         evidence = await self._read(silent)  # after the DRM's answer: an ending comes before it
-        await self._judge_all({key: (evidence.get(key, NOTHING), report) for key, report in reports.items()})
+        adopted = await self._adopt(evidence)
+        await self._judge_all(
+            {
+                # What was asked about a job that is not its task's is no answer.
+                key: (evidence.get(key, NOTHING), None if key[0] in adopted else report)
+                for key, report in reports.items()
+            }
+        )
 
     # -- looking at single jobs ---------------------------------------------------------------
 
@@ -233,10 +239,10 @@ class Sync:
         ending, for an ending after a caught signal, and for a failure whose reason it may know.
         """
         evidence = await self._read(keys)
+        await self._adopt(evidence)
         asked = set(ask)
         questions: dict[str, list[Key]] = {}
         for key, found in evidence.items():
-            self._adopt(key[0], found)
             task = self._store.get(key[0])
             if task is None or task.job_id is None:
                 continue
@@ -292,16 +298,12 @@ class Sync:
 
         return await self._files.run(read)
 
-    def _adopt(self, uuid: str, found: Evidence) -> None:
-        """The job that claimed the task is its job, whichever id was recorded (or was not)."""
-        task = self._store.get(uuid)
-        if task is None or task.final or found.claim is None or found.claim.job_id == task.job_id:
-            return
-        job_id = found.claim.job_id
-        if task.job_id is not None or task.attempt == 0:
-            log.info("task %s was claimed by job %s, not by %s", uuid, job_id, task.job_id)
-        self._store.update(uuid, lambda known: known.changed(job_id=job_id, members=members_of(known)))
-        self.watch(uuid)
+    async def _adopt(self, evidence: Mapping[Key, Evidence]) -> set[str]:
+        """Take the jobs' claims into the records; the tasks whose job was thought to be another."""
+        adopted = await self._claims.adopt(evidence)
+        for uuid in adopted:
+            self.watch(uuid)
+        return adopted
 
     # -- judging and writing ----------------------------------------------------------------
 

@@ -179,6 +179,9 @@ class Engine(Protocol):
     """True where a launcher's files are on a disk of this machine: an ending that is not there when
     the job is gone will not come, so no grace is given."""
 
+    tells_tasks: bool
+    """True where its reports name each job's task, so that it is known whose an id is."""
+
     listener: Callable[[str, int | None], None]
     """Called on the loop with (task UUID, array index or None) when the engine learns by itself that
     a job started or ended. Set by its owner before `start`; engines that only answer never call it."""

@@ -86,6 +86,7 @@ class DrmaaEngine:
 
     name = "drmaa"
     endings_are_prompt = False
+    tells_tasks = False
 
     def __init__(
         self,

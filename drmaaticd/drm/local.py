@@ -48,6 +48,7 @@ class LocalEngine:
 
     name = "local"
     endings_are_prompt = True
+    tells_tasks = True
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ class SlurmEngine:
 
     name = "slurm"
     endings_are_prompt = False
+    tells_tasks = True
 
     def __init__(
         self,

@@ -62,6 +62,19 @@ async def test_a_job_runs_and_its_launcher_tells_the_exit_status(cluster: Cluste
 
 
 @in_loop
+async def test_a_report_names_the_task_where_the_engine_says_so(cluster: Cluster) -> None:
+    async with cluster.engine() as engine:
+        jobs = await filled(engine, cluster)
+        reports = await engine.states([cluster.ids[job.task] for job in jobs], 60.0)
+        told = {reports[cluster.ids[job.task]].task for job in jobs}
+        assert told == ({job.task for job in jobs} if engine.tells_tasks else {None})
+        for job in jobs:
+            (job.folder / "go").touch()
+        for job in jobs:
+            await until_state(engine, cluster.ids[job.task], JobState.ENDED)
+
+
+@in_loop
 async def test_finished_is_asked_once_and_lets_the_job_be_forgotten(cluster: Cluster) -> None:
     async with cluster.engine() as engine:
         job_id = await engine.submit(cluster.place.job("exit 0"))

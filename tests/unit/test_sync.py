@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -747,6 +747,94 @@ async def test_a_stop_does_not_meet_the_job_that_has_the_id_now(house: Callable[
         await h.sweeps(lost, State.STOPPED)
         assert h.engine.jobs["1"].report.state is JobState.QUEUED
         assert h.state(other) is not State.STOPPED
+
+
+def forge_claim(h: House, uuid: str, job_id: str) -> None:
+    """What a job can do that runs under the account of all jobs."""
+    claim = h.workspace.control(uuid) / "claim"
+    claim.unlink(missing_ok=True)
+    claim.symlink_to(f"{job_id}.0")
+
+
+@over
+async def test_a_claim_in_anothers_name_does_not_put_the_job_out_of_reach(house: Callable[..., Any]) -> None:
+    await _stop_after_a_forged_claim(house, None)
+
+
+@over
+async def test_a_claim_in_nobodys_name_does_not_put_the_job_out_of_reach(house: Callable[..., Any]) -> None:
+    await _stop_after_a_forged_claim(house, "77")
+
+
+async def _stop_after_a_forged_claim(house: Callable[..., Any], claimed: str | None) -> None:
+    async with house(MemoryEngine(tells_tasks=True)) as h:
+        victim = await h.add()
+        victims = await h.submitted(victim)
+        uuid = await h.add()
+        job_id = await h.submitted(uuid)
+        for each in (victims, job_id):
+            h.engine.begin(each)
+        await h.sweeps(victim, State.RUNNING)
+        forge_claim(h, uuid, claimed or victims)
+        for _ in range(3):
+            await h.sync.examine([(uuid, None)], ask=[(uuid, None)])
+            await h.sync.sweep()
+        assert (h.get(uuid).job_id, h.state(uuid)) == (job_id, State.RUNNING)
+        h.store.update(uuid, lambda task: task.changed(stop=True))
+        h.controls.request(uuid)
+        await h.sweeps(uuid, State.STOPPED)
+        assert ("control terminate", job_id) in h.engine.calls
+        assert h.state(victim) is State.RUNNING
+        assert h.engine.jobs[victims].report.state is JobState.RUNNING
+
+
+@over
+async def test_a_forged_claim_before_the_record_of_the_id(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True, can_find=True)) as h:
+        victim = await h.add()
+        victims = await h.submitted(victim)
+        unknown = await h.add(submit=False, attempt=1)
+        forge_claim(h, unknown, victims)
+        await h.sync.examine([(unknown, None)])
+        assert h.get(unknown).job_id is None
+        h.store.update(unknown, lambda task: task.changed(stop=True))
+        h.controls.request(unknown)
+        await until(lambda: h.state(unknown) is State.STOPPED, "the stop")
+        assert h.engine.jobs[victims].report.state is JobState.QUEUED
+
+
+@over
+async def test_a_claim_that_could_not_be_confirmed_is_heard_by_the_next_look(
+    house: Callable[..., Any],
+) -> None:
+    await _confirm_later(house, lambda h, uuid: h.sync.examine([(uuid, None)]))
+
+
+@over
+async def test_a_claim_that_could_not_be_confirmed_is_heard_by_the_sweep(house: Callable[..., Any]) -> None:
+    await _confirm_later(house, lambda h, uuid: h.sync.sweep())
+
+
+async def _confirm_later(house: Callable[..., Any], look: Callable[[House, str], Awaitable[None]]) -> None:
+    async with house(MemoryEngine(tells_tasks=True), ending_grace=1e6) as h:
+        h.engine.fail_next("submit", PassingFault("connection lost"), lost=True)
+        uuid = await h.add("until [ -e go ]; do sleep 0.02; done")
+        second = await h.submitted(uuid)
+        first = h.engine.ids_of(uuid)[0]
+        running = asyncio.create_task(h.run(uuid, first))
+        await until((h.workspace.control(uuid) / "claim").is_symlink, "the claim")
+        h.engine.begin(first)
+        h.engine.leave()
+        await h.sync.spool_pass()
+        assert h.get(uuid).job_id == second
+        h.engine.come_back()
+        h.engine.end(second)  # it found the task claimed
+        await look(h, uuid)
+        assert h.get(uuid).job_id == first
+        await h.sweeps(uuid, State.RUNNING)
+        (h.workspace.folder(uuid) / "go").touch()
+        assert await running == 0
+        await h.passes(uuid, State.DONE)
 
 
 @pytest.mark.logs("the cluster lost job 1 and gave its id to another")
