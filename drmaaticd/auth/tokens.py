@@ -73,7 +73,8 @@ class Tokens:
         """
         now = int(self._now())
         key = self._keys.current
-        claims = Claims(secrets.token_urlsafe(16), user, now, now + int(lifetime), key.kid)
+        # Hexadecimal: an id is an argument of `drmaaticd token revoke`, where a leading dash is an option's.
+        claims = Claims(secrets.token_hex(16), user, now, now + int(lifetime), key.kid)
         text = jwt().encode(
             {
                 "iss": ISSUER,

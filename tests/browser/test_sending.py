@@ -73,7 +73,7 @@ def test_a_large_file_streams_with_progress(service: Daemon, page: Page, large: 
 
 def test_cancel_leaves_nothing(service: Daemon, page: Page, large: Path) -> None:
     page.goto(f"{service.url}/ui/script/align?sample=AB1")
-    faster = throttle(page, 4 * MIB)
+    faster = throttle(page, MIB // 4)
     tasks = {path.name for path in service.tasks.iterdir()}
     page.locator("#f-reads").set_input_files(large)
     page.get_by_role("button", name="Start", exact=True).click()

@@ -7,6 +7,7 @@ import base64
 import errno
 import hmac
 import json
+import re
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -144,6 +145,14 @@ def test_headers_that_are_none(tmp_path: Path, header: str) -> None:
     async def visit(place: Office) -> None:
         with pytest.raises(NotAuthenticated):
             place.accounts.authenticate(header, "192.0.2.1")
+
+    in_office(tmp_path, visit)
+
+
+def test_no_id_looks_like_an_option(tmp_path: Path) -> None:
+    async def visit(place: Office) -> None:
+        ids = [(await issue(place))["jti"] for _ in range(100)]
+        assert all(re.fullmatch(r"[0-9a-f]{32}", jti) for jti in ids)
 
     in_office(tmp_path, visit)
 
