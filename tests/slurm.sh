@@ -25,6 +25,7 @@ TREE=$(cd "$(dirname "$0")/.." && pwd)
 HOST=$(hostname -s)
 CPUS=${DRM_CPUS:-32}
 CONF=/etc/slurm/slurm.conf
+GRES_CONF=/etc/slurm/gres.conf
 STATE=/var/lib/slurm-test
 KEPT=$STATE/kept
 RUN=/run/slurm-test
@@ -85,6 +86,7 @@ install_packages() {
 accounting_lines() {
     if [ -e "$STATE/accounting" ]; then
         printf 'AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n'
+        printf 'AccountingStorageEnforce=associations,limits,qos\n'
     else
         printf 'AccountingStorageType=accounting_storage/none\n'
     fi
@@ -126,7 +128,7 @@ JobAcctGatherFrequency=1
 $(accounting_lines)
 GresTypes=gpu
 Licenses=matlab:2
-NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$CPUS RealMemory=$((memory * 9 / 10))
+NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$CPUS RealMemory=$((memory * 9 / 10)) Gres=gpu:2
 PartitionName=main Nodes=$HOST Default=YES MaxTime=INFINITE State=UP
 # Two jobs at a time, for tests that fill it.
 PartitionName=pair Nodes=$HOST MaxCPUsPerNode=2 MaxTime=INFINITE State=UP
@@ -137,6 +139,11 @@ PartitionName=short Nodes=$HOST MaxTime=1 State=UP
 EOT
 }
 
+# Two devices that every machine has and no job minds.
+devices() {
+    printf 'Name=gpu File=/dev/%s\n' zero full
+}
+
 prepare() {
     mkdir -p "$STATE/ctld" "$STATE/slurmd" "$RUN" "$LOGS" /run/munge "$(dirname "$CONF")"
     chown slurm: "$STATE/ctld" "$RUN" "$LOGS"
@@ -144,11 +151,13 @@ prepare() {
     chmod 755 /run/munge "$STATE"
     [ -e /etc/munge/munge.key ] || quietly mungekey
     configuration >"$CONF.new"
-    if cmp -s "$CONF.new" "$CONF"; then
-        rm "$CONF.new"
+    devices >"$GRES_CONF.new"
+    if cmp -s "$CONF.new" "$CONF" && cmp -s "$GRES_CONF.new" "$GRES_CONF"; then
+        rm "$CONF.new" "$GRES_CONF.new"
     else
         stop
         mv "$CONF.new" "$CONF"
+        mv "$GRES_CONF.new" "$GRES_CONF"
     fi
 }
 
@@ -242,7 +251,8 @@ start_accounting() {
     mkdir -p /run/mysqld
     chown mysql: /run/mysqld
     if ! database -e 'select 1' >/dev/null 2>&1; then
-        clean setsid mariadbd-safe --user=mysql >/dev/null 2>&1 </dev/null &
+        # Not by `clean`: a function in the background keeps the caller's output open.
+        env -i PATH="$PATH" setsid mariadbd-safe --user=mysql >/dev/null 2>&1 </dev/null &
         wait_for 60 MariaDB database -e 'select 1'
     fi
     database -e "create database if not exists slurm_acct_db;
@@ -265,6 +275,13 @@ EOT
         fail "slurmdbd did not start"
     wait_for 30 slurmdbd sacctmgr -n show cluster
     sacctmgr -n show cluster test format=cluster | grep -q test || sacctmgr -i add cluster test >/dev/null
+    sacctmgr -n show qos long format=name | grep -q long || sacctmgr -i add qos long >/dev/null
+    # With which whoever is not known here may start no job.
+    sacctmgr -n show account lab format=account | grep -q lab || sacctmgr -i add account lab >/dev/null
+    for name in "$ACCOUNT" root; do
+        sacctmgr -n show assoc user="$name" account=lab format=user | grep -q "$name" ||
+            sacctmgr -i add user "$name" account=lab qos=normal,long >/dev/null
+    done
 }
 
 stop_accounting() {

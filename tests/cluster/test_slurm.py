@@ -1,4 +1,4 @@
-"""The API's tests, the faults, and the engines' contract, on a real one-node Slurm without accounting.
+"""The API's tests, the faults, and the engines' contract, on a real one-node Slurm; a part with accounting.
 
 Each part runs in a pytest of its own under the ordinary account, as in `test_gridengine`. What leaves
 the controller alone runs at the same time, each part in a partition of its own: time limits take Slurm
@@ -42,6 +42,7 @@ class Part:
 TOGETHER = (
     Part("contract", CONTRACT, "pair", "not time_limit"),
     Part("api", API, "eight", "not time_limit"),
+    Part("resources", "tests/cluster/inside/test_slurm_resources.py", "main", ""),
     Part("contract-limit", CONTRACT, "main", "time_limit"),
     Part("api-limit", API, "main", "time_limit"),
 )
@@ -49,6 +50,8 @@ ALONE = (
     Part("daemon-faults", "tests/cluster/inside/test_daemon_faults.py", "eight", ""),
     Part("slurm-faults", "tests/cluster/inside/test_slurm_faults.py", "eight", ""),
 )
+
+ACCOUNTED = Part("accounting", "tests/cluster/inside/test_slurm_accounting.py", "main", "")
 
 
 @pytest.fixture(scope="module")
@@ -112,29 +115,41 @@ def test_on_a_real_slurm(together: dict[str, tuple[subprocess.Popen[bytes], Path
     finish(*together[part.name])
 
 
-@pytest.mark.timeout(PART_TIMEOUT + 500)
-@pytest.mark.parametrize("part", ALONE, ids=lambda part: part.name)
-def test_faults_of_a_real_slurm(
-    warden: Path,
-    together: dict[str, tuple[subprocess.Popen[bytes], Path]],
-    part: Part,
-    tmp_path: Path,
-) -> None:
-    for process, _ in together.values():
-        process.wait(PART_TIMEOUT)
-    process = start(part, warden, tmp_path / "output")
+def run_alone(part: Part, warden: Path, output: Path) -> None:
+    """A part from its start to its end."""
+    process = start(part, warden, output)
     try:
-        finish(process, tmp_path / "output")
+        finish(process, output)
     finally:
         process.kill()
         process.wait()
 
 
-@pytest.mark.timeout(PART_TIMEOUT + 500)
-def test_under_a_second_account(
-    warden: Path, together: dict[str, tuple[subprocess.Popen[bytes], Path]]
-) -> None:
+@pytest.fixture
+def alone(warden: Path, together: dict[str, tuple[subprocess.Popen[bytes], Path]]) -> Path:
+    """The warden's socket, when all that runs together has ended."""
     for process, _ in together.values():
         process.wait(PART_TIMEOUT)
+    return warden
+
+
+@pytest.mark.timeout(PART_TIMEOUT + 500)
+@pytest.mark.parametrize("part", ALONE, ids=lambda part: part.name)
+def test_faults_of_a_real_slurm(alone: Path, part: Part, tmp_path: Path) -> None:
+    run_alone(part, alone, tmp_path / "output")
+
+
+@pytest.mark.timeout(PART_TIMEOUT + 500)
+def test_with_accounting(alone: Path, tmp_path: Path) -> None:
+    subprocess.run(["/bin/sh", str(SCRIPT), "accounting"], check=True, timeout=500)
+    try:
+        run_alone(ACCOUNTED, alone, tmp_path / "output")
+    finally:
+        subprocess.run(["/bin/sh", str(SCRIPT), "no-accounting"], check=True, timeout=500)
+
+
+@pytest.mark.timeout(PART_TIMEOUT + 500)
+@pytest.mark.usefixtures("alone")
+def test_under_a_second_account() -> None:
     with two_accounts("slurm") as made:
         run(made, "tests/runas/inside/test_slurm.py", DRM_CLUSTER="slurm", DRM_PARTITION="eight")

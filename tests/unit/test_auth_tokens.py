@@ -7,8 +7,8 @@ import base64
 import errno
 import hmac
 import json
-import re
 import os
+import re
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
