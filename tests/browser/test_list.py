@@ -208,7 +208,7 @@ def test_one_stream_for_a_page(service: Daemon, tokens: dict[str, str], annas: P
     uuids = [submit(service, tokens["anna"]) for _ in range(3)]
     streams: list[str] = []
     page.on("request", lambda one: streams.append(one.url) if "/events" in one.url else None)
-    page.goto(f"{service.url}/ui/tasks")
+    page.goto(f"{service.url}/ui/tasks?search=wait")
     expect(page.locator("tr[data-live]")).to_have_count(3)
     page.wait_for_function("() => performance.getEntriesByType('resource').length > 0")
     for uuid in uuids:
@@ -216,6 +216,62 @@ def test_one_stream_for_a_page(service: Daemon, tokens: dict[str, str], annas: P
     expect(page.locator("tr[data-live]")).to_have_count(0)
     assert streams
     assert all(uuid in streams[0] for uuid in uuids)
+
+
+def test_new_tasks_appear(service: Daemon, page: Page) -> None:
+    mine = token(service, "emil")
+    signed_in(page.context, service, mine)
+    streams: list[str] = []
+    page.on("request", lambda one: streams.append(one.url) if "/events" in one.url else None)
+    page.goto(f"{service.url}/ui/tasks")
+    expect(page.get_by_text("There is no task yet.")).to_be_visible()
+    first = submit(service, mine, task_description="the first")
+    expect(page.locator(f"tr[data-uuid='{first}'] .state")).to_have_text("Running")
+    page.get_by_label("Search").fill("half typed")
+    second = submit(service, mine, "align", task_description="the second")
+    expect(rows(page)).to_have_count(2)
+    expect(rows(page).first).to_contain_text("the second")
+    expect(page.locator(f"tr[data-uuid='{second}'] .state")).to_have_text("Done")
+    expect(chip(page, "All").locator("b")).to_have_text("2")
+    expect(page.get_by_label("Search")).to_have_value("half typed")
+    submit(service, token(service, "hanna"), "align")
+    let_go(service, first)
+    expect(page.locator(f"tr[data-uuid='{first}'] .state")).to_have_text("Done")
+    expect(rows(page)).to_have_count(2)
+    assert [url.partition("?")[2] for url in streams] == [""]
+
+
+def test_counts_follow_tasks_that_are_not_on_the_page(service: Daemon, page: Page) -> None:
+    mine = token(service, "frida")
+    signed_in(page.context, service, mine)
+    uuids = [submit(service, mine) for _ in range(3)]
+    until_running(service, mine, *uuids)
+    page.goto(f"{service.url}/ui/tasks?page_size=1")
+    expect(chip(page, "Running").locator("b")).to_have_text("3")
+    let_go(service, uuids[0])
+    expect(chip(page, "Running").locator("b")).to_have_text("2")
+    expect(page.locator(f"tr[data-uuid='{uuids[2]}']")).to_be_visible()
+    for uuid in uuids[1:]:
+        let_go(service, uuid)
+
+
+def test_a_hidden_list_holds_no_connection(service: Daemon, page: Page) -> None:
+    """A browser has six for a host, whatever the number of its tabs."""
+    mine = token(service, "gunnar")
+    signed_in(page.context, service, mine)
+    page.goto(f"{service.url}/ui/tasks")
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange")); }"""
+    with page.expect_event("requestfailed", lambda one: "/events" in one.url):
+        page.evaluate(hide, True)
+    uuid = submit(service, mine)
+    until_running(service, mine, uuid)
+    expect(rows(page)).to_have_count(0)
+    page.evaluate(hide, False)
+    expect(page.locator(f"tr[data-uuid='{uuid}'] .state")).to_have_text("Running")
+    let_go(service, uuid)
+    expect(page.locator(f"tr[data-uuid='{uuid}'] .state")).to_have_text("Done")
 
 
 def test_a_stopped_task_leaves_the_list_of_running_ones(

@@ -1,13 +1,15 @@
-// The list of tasks while it changes: one stream for the page's live tasks; what they have become is
-// asked of the server as the same page once more, so that all wording is the server's.
+// The list of tasks while it changes: one stream for the page's live tasks, or, on the first page of one's
+// own, for all of one's tasks, new ones too; what they have become is asked of the server as the same
+// page once more, so that all wording is the server's.
 
 import { api, ended, localTimes, say, user } from "./page.js";
 
 /** Milliseconds after which it is tried again when the stream was refused. */
 const PAUSE = 5000;
 
-/** Milliseconds in which changes are gathered before the page is asked for once. */
+/** Milliseconds in which changes are gathered before the page is asked for once; of tasks not on it, longer. */
 const GATHER = 200;
+const GATHER_OTHERS = 1000;
 
 const place = document.getElementById("list");
 const anonymous = document.getElementById("unknown") !== null;
@@ -53,6 +55,7 @@ function take(fresh) {
     }
   }
   place.replaceChildren(...fresh.childNodes);
+  place.dataset.follow = fresh.dataset.follow;
   localTimes(place);
   if (within) [...place.querySelectorAll("a")].find((link) => link.getAttribute("href") === within)?.focus();
   if (said.length) say(said.slice(0, 3).join(". ") + (said.length > 3 ? `. And ${said.length - 3} more.` : ""));
@@ -98,20 +101,40 @@ const soon = (after = GATHER) => {
   timer = setTimeout(refresh, after);
 };
 
-/** Follows the tasks on this page that have not ended. */
+/** Of tasks that are not on this page: the states that were heard of. */
+const others = new Map();
+
+/** Whether a task that is not on this page changes it: by being new, or in the counts of states. */
+function concerns(task) {
+  const before = others.get(task.uuid);
+  others.set(task.uuid, task.state);
+  if (before) return before !== task.state;
+  const newest = place.querySelector("tr[data-uuid] time");
+  return !newest || Date.parse(task.creation_date) >= Date.parse(newest.dateTime);
+}
+
+/** What is to be followed: the tasks on this page that have not ended, or all; empty for nothing. */
+function wanted() {
+  // A stream of all has no end, and a browser opens only six connections to a host, whatever the tabs.
+  if (place.dataset.follow === "all") return document.hidden ? "" : "all";
+  return rows(place).filter((row) => "live" in row.dataset).map((row) => row.dataset.uuid).sort().join(",");
+}
+
 function follow() {
-  const live = rows(place).filter((row) => "live" in row.dataset).map((row) => row.dataset.uuid).sort().join(",");
-  if (live === followed && stream?.readyState !== EventSource.CLOSED) return;
+  const now = wanted();
+  if (now === followed && stream?.readyState !== EventSource.CLOSED) return;
   stream?.close();
   stream = null;
-  followed = live;
-  if (!live) return;
-  const opened = new EventSource(`${api("task", "events")}?ids=${live}`);
+  followed = now;
+  if (!now) return;
+  const opened = new EventSource(api("task", "events") + (now === "all" ? "" : `?ids=${now}`));
   stream = opened;
   opened.addEventListener("message", (event) => {
     const task = JSON.parse(event.data);
     const row = rows(place).find((one) => one.dataset.uuid === task.uuid);
-    if (row && row.dataset.mark !== `${task.state} ${task.update_date}`) soon();
+    if (!row) {
+      if (concerns(task)) soon(GATHER_OTHERS);
+    } else if (row.dataset.mark !== `${task.state} ${task.update_date}`) soon();
   });
   opened.addEventListener("gone", () => soon());
   opened.addEventListener("error", () => {
@@ -124,6 +147,11 @@ function follow() {
 }
 
 addEventListener("pagehide", () => stream?.close());
+document.addEventListener("visibilitychange", () => {
+  if (place.dataset.follow !== "all") return;
+  if (document.hidden) follow();
+  else refresh(); // and follow, what has changed meanwhile being on the page
+});
 addEventListener("pageshow", (event) => {
   if (event.persisted) refresh();
 });

@@ -16,6 +16,9 @@ from drmaaticd.web.ui.page import PageHandler
 #: Tasks on a page of the list unless asked.
 PAGE_SIZE = 25
 
+#: Live tasks up to which the first page follows all of the caller's: it is told of each when it opens.
+MOST_FOLLOWED = 200
+
 #: Scripts to choose from.
 MOST_SCRIPTS = 500
 
@@ -51,6 +54,8 @@ class TasksPage(PageHandler):
         listing = self.service.desk.list_tasks(caller, self._filters(shown), number, size)
         if number > 1 and (number - 1) * size >= listing.count:
             raise NotFound("The list has no such page.")
+        narrowed = any(shown[name] for name in ("search", "script", "from", "to", "owner"))
+        live = sum(count for state, count in listing.states.items() if state not in words.FINAL)
         self.write_page(
             "tasks.html",
             title="Tasks",
@@ -60,7 +65,8 @@ class TasksPage(PageHandler):
             total=sum(listing.states.values()),
             to=lambda **changed: self._to(shown, changed),
             taken=taken,
-            narrowed=any(shown[name] for name in ("search", "script", "from", "to", "owner")),
+            narrowed=narrowed,
+            follows_all=caller.user is not None and number == 1 and not narrowed and live <= MOST_FOLLOWED,
             scripts=self._scripts(caller, shown["script"]),
             number=number,
             last=max(1, -(-listing.count // size)),
