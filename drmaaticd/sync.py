@@ -195,6 +195,7 @@ class Sync:
             for job_id, key in self._job_ids(task).items():
                 ids.setdefault(job_id, []).append(key)
         if not ids:
+            await self._see_whether_it_answers()
             return
         try:
             reports = await self._engine.states(list(ids), self._sweep_budget)
@@ -202,6 +203,13 @@ class Sync:
             log.info("the sweep got no answer: %s", error)
             return
         await self._weigh(self._told(ids, reports))
+
+    async def _see_whether_it_answers(self) -> None:
+        """With no job to ask about, nobody else would learn that the DRM has gone, or has come back."""
+        try:
+            await self._engine.ping()
+        except EngineError as error:
+            log.debug("the DRM does not answer: %s", error)
 
     def _job_ids(self, task: Task) -> dict[str, Key]:
         """The DRM's ids of a task's jobs that have not ended."""

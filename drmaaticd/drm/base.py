@@ -195,6 +195,12 @@ class Engine(Protocol):
     def fault(self) -> str | None:
         """Why the DRM does not work at present (its last answer), None while it does."""
 
+    async def ping(self) -> None:
+        """Ask the DRM something that costs it nothing, for `fault` to be true when nothing else is asked.
+
+        Raises `PassingFault`.
+        """
+
     async def submit(self, job: Job) -> str:
         """Submit a job, or an array (``job.array``), and return its id.
 

@@ -183,6 +183,19 @@ class DrmaaEngine:
             return f"the DRM has not answered {busy[0]} for {busy[1]:.0f} s"
         return self._opened.fault if self._opened is not None else "the DRMAA session is not open"
 
+    async def ping(self) -> None:
+        """Ask about some job, known or not; a lost session is regained thereby."""
+        await self._do(self._ask_anything, priority=Priority.BACKGROUND, name="jobStatus")
+
+    def _ask_anything(self) -> None:
+        """In the thread."""
+        try:
+            self._session.status(PROBE_ID)
+        except PassingFault:
+            raise
+        except EngineError as error:
+            log.debug("the DRM answers: %s", error)
+
     async def _do(self, function: Callable[..., T], *args: Any, priority: Priority, name: str) -> T:
         try:
             return await self._runner.run(function, *args, priority=priority, name=name)

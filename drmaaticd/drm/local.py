@@ -152,6 +152,9 @@ class LocalEngine:
         """Why jobs cannot be taken or started at present."""
         return self._start_fault or self._records.fault
 
+    async def ping(self) -> None:
+        """There is nobody to be asked."""
+
     # -- submitting --------------------------------------------------------------------------------
 
     async def submit(self, job: Job) -> str:

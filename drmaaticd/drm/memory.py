@@ -99,6 +99,10 @@ class MemoryEngine:
         """What `leave` was told."""
         return self._away
 
+    async def ping(self) -> None:
+        """An answer, unless it is away."""
+        await self._called("ping", "")
+
     async def submit(self, job: Job) -> str:
         """Make a record of the job."""
         twist = await self._called("submit", job.task)

@@ -139,11 +139,12 @@ class SlurmEngine:
         if self._fault is None:
             return
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.get_running_loop().create_task(self._ping())
+            self._probe = asyncio.get_running_loop().create_task(self.ping())
             self._probe.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._probe)
 
-    async def _ping(self) -> None:
+    async def ping(self) -> None:
+        """Ask the controller whether it is up."""
         output = await self._noting(Kind.QUESTION, "scontrol", ["ping"])
         if not answers.a_controller_is_up(output.out):
             self._fault = answers.text_of(output.out + output.err) or "the controller does not answer"
@@ -264,9 +265,8 @@ class SlurmEngine:
 
     async def _list(self, job_id: str | None = None) -> Listing:
         """Every job of this account that the controller knows, or one job (or array) alone."""
-        which = ["--user", self._commands.user]
-        if job_id is not None:
-            which = ["--jobs", answers.base_of(job_id)]  # with what else there is of its array
+        # One job comes with what else there is of its array.
+        which = ["--user", self._commands.user] if job_id is None else ["--jobs", answers.base_of(job_id)]
         arguments = ["--noheader", "--array", "--states=all", f"--format={answers.SQUEUE_FORMAT}", *which]
         try:
             output = await self._say(Kind.QUESTION, "squeue", arguments, variables=ALL_INDICES)

@@ -62,6 +62,13 @@ async def test_a_job_runs_and_its_launcher_tells_the_exit_status(cluster: Cluste
 
 
 @in_loop
+async def test_an_engine_with_no_jobs_says_that_it_works(cluster: Cluster) -> None:
+    async with cluster.engine() as engine:
+        await engine.ping()
+        assert engine.fault() is None
+
+
+@in_loop
 async def test_a_report_names_the_task_where_the_engine_says_so(cluster: Cluster) -> None:
     async with cluster.engine() as engine:
         jobs = await filled(engine, cluster)

@@ -224,6 +224,24 @@ async def test_a_drm_that_is_away_at_the_start(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_with_nothing_to_ask_an_outage_is_seen_to_begin_and_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "FIRST_PAUSE", 0.0)
+    drm = Drm()
+    async with engine(drm, tmp_path) as drmaa:
+        await drmaa.ping()
+        assert drmaa.fault() is None
+        drm.down = True
+        with pytest.raises(PassingFault):
+            await drmaa.ping()
+        assert drmaa.fault() == "unable to send message to qmaster"
+        drm.down = False
+        await drmaa.ping()
+        assert drmaa.fault() is None
+
+
+@in_loop
 async def test_the_contact_is_kept_for_the_next_daemon(tmp_path: Path) -> None:
     drm = Drm()
     async with engine(drm, tmp_path):

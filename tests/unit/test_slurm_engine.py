@@ -245,6 +245,18 @@ async def test_while_the_controller_is_away_one_ping_asks_for_all(slurm: Slurm) 
         assert "is DOWN" in (engine.fault() or "")
 
 
+@in_loop
+async def test_with_nothing_to_ask_an_outage_is_seen_to_begin_and_to_end(slurm: Slurm) -> None:
+    async with slurm.engine() as engine:
+        slurm.say("scontrol", 'echo "Slurmctld(primary) at a is DOWN"; exit 1')
+        with pytest.raises(PassingFault, match="is DOWN"):
+            await engine.ping()
+        assert "is DOWN" in (engine.fault() or "")
+        slurm.say("scontrol", 'echo "Slurmctld(primary) at a is UP"')
+        await engine.ping()
+        assert engine.fault() is None
+
+
 # -- asking ----------------------------------------------------------------------------------------
 
 

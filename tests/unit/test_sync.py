@@ -292,6 +292,22 @@ async def test_a_passing_fault_is_waited_out(house: Callable[..., Any]) -> None:
 
 
 @over
+async def test_a_sweep_with_no_job_to_ask_about_asks_whether_there_is_a_drm(
+    house: Callable[..., Any],
+) -> None:
+    async with house() as h:
+        await h.sync.sweep()
+        h.engine.leave()
+        await h.sync.sweep()
+        assert h.engine.calls == [("ping", ""), ("ping", "")]
+        h.engine.come_back()
+        uuid = await h.add()
+        await h.submitted(uuid)
+        await h.sync.sweep()
+        assert [name for name, _ in h.engine.calls].count("ping") == 2
+
+
+@over
 async def test_a_refusal_rejects_the_task_with_the_drms_words(house: Callable[..., Any]) -> None:
     async with house() as h:
         h.engine.fail_next("submit", Refused("unknown queue"))
