@@ -7,6 +7,7 @@
 #   tests/gridengine.sh kill-master   kill the queue master as a crash would (SIGKILL)
 #   tests/gridengine.sh start-master  start it again
 #   tests/gridengine.sh freeze-master, thaw-master   have it answer nobody for a while
+#   tests/gridengine.sh mend          start what does not run, enable the queue
 #   tests/gridengine.sh rouse         restart the execution daemon; its jobs run on
 #   tests/gridengine.sh account       make the ordinary account and its Python environment alone
 #   tests/gridengine.sh manage COMMAND…  run qmod, qconf or another of the cell's commands as its administrator
@@ -225,6 +226,12 @@ stop_execd() {
     wait_for 20 "the execution daemon's end" sh -c "! kill -0 $pid"
 }
 
+# What a test may have left: quick, where it left nothing.
+mend() {
+    if master_runs && execd_runs && usable; then return; fi
+    start
+}
+
 # A master that was away is found again by the execution daemon after half a minute or longer; by a new
 # one at once.
 rouse() {
@@ -270,6 +277,7 @@ case $command in
     freeze-master) master_runs; kill -STOP "$pid" ;;
     thaw-master) master_runs; kill -CONT "$pid" ;;
     rouse) rouse ;;
+    mend) mend ;;
     account) alone environment ;;
     install) install_packages ;;
     environment) make_account; make_environment ;;

@@ -31,6 +31,5 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         try:
             yield made
         finally:
-            ask("start")
-            ask("enable")
+            ask("mend")
             ask("delete-all")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(600)
 def _whole_again() -> Iterator[None]:
     """Whatever a test did to the cell is undone."""
     yield
-    ask("start")
+    ask("mend")
     ask("enable")
 
 

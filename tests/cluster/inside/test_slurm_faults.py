@@ -42,7 +42,7 @@ def task_job(uuid: str) -> str:
 def _whole_again() -> Iterator[None]:
     """Whatever a test did to the cluster is undone."""
     yield
-    ask("start")
+    ask("mend")
 
 
 def test_slurm_forgets_before_the_daemon_asks(cluster: Cluster) -> None:
