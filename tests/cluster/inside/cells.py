@@ -18,6 +18,9 @@ from drmaaticd.drm.drmaa import DrmaaEngine
 #: master for a while tells of jobs that ended meanwhile after a minute or longer.
 PATIENCE = 200.0
 
+#: How often in a row a DRM must not know a job until that is believed: it may not know a new one yet.
+UNKNOWN_FOR_GOOD = 30
+
 _numbers = itertools.count(1)
 
 
@@ -86,14 +89,17 @@ async def until_state(engine: DrmaaEngine, job_id: str, wanted: JobState) -> Non
 
 
 async def ending(engine: DrmaaEngine, job_id: str) -> Report:
-    """How a job ended, once the DRM has noticed."""
+    """How a job ended, once the DRM has noticed; or that the DRM does not know it, and goes on saying so."""
+    unknown = 0
 
     async def ended() -> Report | None:
+        nonlocal unknown
         try:
             report = await engine.finished(job_id)
         except EngineError:
             return None
-        return report if report.state in (JobState.ENDED, JobState.UNKNOWN) else None
+        unknown = unknown + 1 if report.state is JobState.UNKNOWN else 0
+        return report if report.state is JobState.ENDED or unknown >= UNKNOWN_FOR_GOOD else None
 
     found: Report = await until(ended, f"job {job_id} has ended")
     return found
