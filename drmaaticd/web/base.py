@@ -49,7 +49,8 @@ IGNORED_BODY_SECONDS = 60.0
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_HEADERS = {
+#: What every answer carries.
+HEADERS = {
     "Server": "drmaaticd",
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Origin",
@@ -102,7 +103,7 @@ class Handler(RequestHandler):
         """Set what every answer carries, errors too."""
         if not hasattr(self, "common"):  # Tornado calls this once before `initialize`
             return
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.set_header(name, value)
         self.set_header(requestid.HEADER, self.request_id)
         for name, value in self.common.cors.headers(self.request.headers.get("Origin")).items():
