@@ -236,7 +236,7 @@ class Handler(RequestHandler):
         if self._caller is None:
             caller = await self.service.authenticate(self.authorization(), self.address)
             if linked is not None:
-                caller = self.follow_link(caller, task_uuid(linked))
+                caller = self.follow_link(caller, linked)
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller
@@ -245,7 +245,7 @@ class Handler(RequestHandler):
     def follow_link(self, caller: Caller, uuid: str) -> Caller:
         """The caller, with what a link in the query lets them read. Raises `NotAuthenticated`."""
         link = self.query.text("link")
-        return caller if link is None else self.service.follow(caller, uuid, link)
+        return caller if link is None else self.service.follow(caller, task_uuid(uuid), link)
 
     # -- the body ------------------------------------------------------------------------------
 
@@ -423,6 +423,12 @@ class NotFoundHandler(Handler):
         raise NotFound("There is no such path.")
 
     post = put = patch = delete = get
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Word an error. Of methods that HTTP does not have either, nothing is told here."""
+        if status_code == 405:
+            kwargs["exc_info"] = (NotFound, NotFound("There is no such path."), None)
+        super().write_error(status_code, **kwargs)
 
     async def admit_body(self) -> None:
         """No body is read here."""

@@ -260,3 +260,21 @@ def test_a_target_in_absolute_form(running: Running, target: str) -> None:
         assert read_answer(sock).json() == {"status": "ok"}
         sock.sendall(b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_answer(sock).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "TRACE", "get", "FOO"])
+def test_there_is_no_such_path_for_any_method(running: Running, method: str) -> None:
+    with running.connect() as sock:
+        sock.sendall(f"{method} /nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = read_answer(sock)
+        answer.problem(404)
+        assert "allow" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/task/x", "/task/x/status", "/task/x/file/", "/task/x/file/a", "/task/x/download"]
+)
+def test_the_closed_tell_nothing_of_what_is_no_uuid(running: Running, path: str) -> None:
+    running.service.anonymous = False
+    assert requests.get(running.url + path, timeout=20).status_code == 401
+    assert requests.get(f"{running.url}/task/x/events", timeout=20).status_code == 401
