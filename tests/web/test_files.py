@@ -181,6 +181,18 @@ def test_head(running: Running) -> None:
     until(lambda: all_closed(running.service))
 
 
+def test_head_tells_no_length_that_is_not_known(running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(f"HEAD /task/{TASK}/download?format=tar.gz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = read_answer(sock, head=True)
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "application/gzip"
+        assert "content-length" not in answer.headers
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # on the same connection
+        assert read_answer(sock).json() == {"status": "ok"}
+    until(lambda: all_closed(running.service))
+
+
 def test_download(running: Running) -> None:
     response = requests.get(f"{running.url}/task/{TASK}/download/", timeout=20)
     assert response.headers["Content-Type"] == "application/zip"
