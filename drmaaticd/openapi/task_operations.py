@@ -150,7 +150,9 @@ _LIST_TASKS = Operation(
     (
         *PAGE,
         comma_separated(
-            "state", f"Only tasks in these states: {', '.join(f'`{state.value}`' for state in State)}."
+            "state",
+            f"Only tasks in these states: {', '.join(f'`{state.value}`' for state in State)}. "
+            "Empty is as if it were left out; what is no state is that of no task.",
         ),
         comma_separated("status", "The same by the states' texts."),
         Parameter("task_name", "A part of the script's name, in any case."),
