@@ -108,6 +108,13 @@ class RangeNotSatisfiable(DrmaaticdError):
     title = "Range not satisfiable"
 
 
+class HeadTooLarge(DrmaaticdError):
+    """The request's line and headers are larger than the server reads."""
+
+    status = 431
+    title = "Request header fields too large"
+
+
 class KeyReused(DrmaaticdError):
     """An idempotency key came again with another request."""
 

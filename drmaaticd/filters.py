@@ -51,9 +51,9 @@ def parse_filters(query: Mapping[str, str]) -> Filters:
             errors.append(FieldError("ids", f"names {len(listed)} tasks; at most {MAX_IDS} are allowed"))
         uuids = tuple(filter(None, (canonical_uuid(part) for part in listed)))
     states: frozenset[State] | None = None
-    if "state" in query:
+    if query.get("state"):
         states = _states(query["state"], {state.value: state for state in State})
-    if "status" in query:
+    if query.get("status"):
         by_status = _states(query["status"], {state.text: state for state in State})
         states = by_status if states is None else states & by_status
     times: dict[str, int | None] = {}

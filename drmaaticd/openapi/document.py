@@ -60,7 +60,10 @@ Runs the scripts of a cluster's administrators over HTTP.
   and `previous`. Later versions may add keys.
 - An error is `application/problem+json` (RFC 9457); for bad input `errors` names every wrong field at once.
 - A request that is framed wrongly is 400, and a large body where none is read is 413, on every path.
-- The largest request, with all its files, has {max_upload} bytes; its request line and headers, 16 KiB."""
+- The largest request, with all its files, has {max_upload} bytes; its request line and headers, 16 KiB
+  (431 if they are larger).
+- A connection is closed where for 60 s no request comes, no byte of an upload, or nothing of an answer is
+  taken."""
 
 _GROUP = re.compile(r"\(([^()]*)\)")
 

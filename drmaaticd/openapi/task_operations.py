@@ -125,10 +125,12 @@ _SUBMIT = Operation(
     {
         InvalidInput: "A field is missing, unknown, malformed or out of range, or the form is broken. "
         "`errors` names every wrong field.",
-        NotFound: "There is no such script, parent task or dependency for this caller.",
+        NotFound: "There is no such script, parent task or dependency for this caller, or the task that the "
+        "idempotency key made is deleted.",
         Conflict: "A request with the same idempotency key is still arriving, or the caller has as many live "
         "tasks as allowed.",
-        TooLarge: "The request, a field or a file is larger than allowed.",
+        TooLarge: "The request, or its text, is larger than any may be, or has more than 1000 fields. A file "
+        "larger than its parameter takes is 400.",
         UnsupportedMediaType: "The body is none of the three kinds of form, or has a Content-Encoding.",
         KeyReused: "The idempotency key came before with other fields, file names or sizes.",
         Rejected: "The cluster refused the job for good. The task stays, as `rejected`; `uuid` names it.",
@@ -148,7 +150,9 @@ _LIST_TASKS = Operation(
     (
         *PAGE,
         comma_separated(
-            "state", f"Only tasks in these states: {', '.join(f'`{state.value}`' for state in State)}."
+            "state",
+            f"Only tasks in these states: {', '.join(f'`{state.value}`' for state in State)}. "
+            "Empty is as if it were left out; what is no state is that of no task.",
         ),
         comma_separated("status", "The same by the states' texts."),
         Parameter("task_name", "A part of the script's name, in any case."),

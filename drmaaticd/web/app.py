@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
 from tornado.routing import URLSpec
 from tornado.web import Application, RequestHandler
 
@@ -23,6 +24,7 @@ from drmaaticd.web.files import DownloadHandler, FileHandler, FilesHandler
 from drmaaticd.web.interface import Service
 from drmaaticd.web.metrics import Metrics, MetricsHandler
 from drmaaticd.web.scripts import ScriptHandler, ScriptsHandler
+from drmaaticd.web.streams import MAX_HEADER, Server
 from drmaaticd.web.tasks import (
     ControlHandler,
     LinkHandler,
@@ -36,9 +38,6 @@ from drmaaticd.web.ui.routes import page_routes
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("drmaaticd.access")
-
-#: Bytes of a request's line and headers.
-MAX_HEADER = 16 * 1024
 
 #: Seconds that a connection may wait for its next request, and a request for its headers.
 IDLE_SECONDS = 60.0
@@ -81,6 +80,9 @@ API_ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/task/([^/]+)/download/?", DownloadHandler),
 )
 
+#: How a target in absolute form begins: scheme and authority, which is not looked at.
+_ABSOLUTE = re.compile(r"https?://[^/]*", re.IGNORECASE)
+
 #: The API's, and the page's.
 ROUTES = API_ROUTES + page_routes(API_ROUTES)
 
@@ -113,6 +115,12 @@ class WebApplication(Application):
             **xsrf_settings(service.config.public_url),
         )
 
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """The handler of a request, whose target may be a whole URL (RFC 9112, section 3.2.2)."""
+        if absolute := _ABSOLUTE.match(request.path):
+            request.path = request.path[absolute.end() :] or "/"
+        return super().find_handler(request, **kwargs)
+
     def _answered(self, handler: RequestHandler) -> None:
         self._metrics.count(handler)
         _log_access(handler)
@@ -140,7 +148,7 @@ def make_app(service: Service) -> WebApplication:
 
 def make_server(app: Application, config: object = None) -> HTTPServer:
     """The HTTP server with its limits, none of which is configured; the caller binds and stops it."""
-    return HTTPServer(
+    return Server(
         app,
         max_header_size=MAX_HEADER,
         idle_connection_timeout=IDLE_SECONDS,

@@ -49,7 +49,8 @@ IGNORED_BODY_SECONDS = 60.0
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_HEADERS = {
+#: What every answer carries.
+HEADERS = {
     "Server": "drmaaticd",
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Origin",
@@ -102,7 +103,7 @@ class Handler(RequestHandler):
         """Set what every answer carries, errors too."""
         if not hasattr(self, "common"):  # Tornado calls this once before `initialize`
             return
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.set_header(name, value)
         self.set_header(requestid.HEADER, self.request_id)
         for name, value in self.common.cors.headers(self.request.headers.get("Origin")).items():
@@ -235,7 +236,7 @@ class Handler(RequestHandler):
         if self._caller is None:
             caller = await self.service.authenticate(self.authorization(), self.address)
             if linked is not None:
-                caller = self.follow_link(caller, task_uuid(linked))
+                caller = self.follow_link(caller, linked)
             if not self.open_to_all:
                 self.service.check_open(caller)
             self._caller = caller
@@ -244,7 +245,7 @@ class Handler(RequestHandler):
     def follow_link(self, caller: Caller, uuid: str) -> Caller:
         """The caller, with what a link in the query lets them read. Raises `NotAuthenticated`."""
         link = self.query.text("link")
-        return caller if link is None else self.service.follow(caller, uuid, link)
+        return caller if link is None else self.service.follow(caller, task_uuid(uuid), link)
 
     # -- the body ------------------------------------------------------------------------------
 
@@ -422,6 +423,12 @@ class NotFoundHandler(Handler):
         raise NotFound("There is no such path.")
 
     post = put = patch = delete = get
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Word an error. Of methods that HTTP does not have either, nothing is told here."""
+        if status_code == 405:
+            kwargs["exc_info"] = (NotFound, NotFound("There is no such path."), None)
+        super().write_error(status_code, **kwargs)
 
     async def admit_body(self) -> None:
         """No body is read here."""

@@ -102,6 +102,8 @@ class DownloadHandler(Handler):
             self.set_header("Content-Length", archive.length)
         if self.request.method == "HEAD":
             blocks.close()
+            # At once: at the end Tornado would tell 0 where the length is not known (RFC 9110, section 8.6).
+            await self.flush()
             return
         await self.transmit(blocks)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from drmaaticd.errors import FieldError, InvalidInput
 
@@ -10,21 +11,44 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
-def _wrong(name: str, detail: str) -> InvalidInput:
-    return InvalidInput("A query parameter is wrong.", errors=[FieldError(name, detail)])
-
-
 class Query:
-    """The parameters of one request. Unknown ones are ignored. Everything raises `InvalidInput`."""
+    """The parameters of one request. Unknown ones are ignored. Everything raises `InvalidInput`, at once
+    or, where several are read, once for all of them.
+    """
 
     def __init__(self, arguments: Mapping[str, Sequence[bytes]]) -> None:
         self._arguments = arguments
+        self._collected: list[FieldError] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within, a parameter that is wrong counts as left out; at the end `InvalidInput` names all of them,
+        and what else was found wrong within.
+        """
+        collected: list[FieldError] = []
+        self._collected = collected
+        try:
+            yield
+        except InvalidInput as error:
+            if not collected:
+                raise
+            collected += error.errors
+        finally:
+            self._collected = None
+        if collected:
+            raise InvalidInput("Query parameters are wrong.", errors=collected)
+
+    def _wrong(self, name: str, detail: str) -> None:
+        if self._collected is None:
+            raise InvalidInput("A query parameter is wrong.", errors=[FieldError(name, detail)])
+        self._collected.append(FieldError(name, detail))
 
     def text(self, name: str) -> str | None:
         """The parameter's value, None if it is not there."""
         values = self._texts(name)
         if len(values) > 1:
-            raise _wrong(name, "must be given once")
+            self._wrong(name, "must be given once")
+            return None
         return values[0] if values else None
 
     def joined(self, name: str) -> str | None:
@@ -38,14 +62,15 @@ class Query:
         if text is None:
             return default
         if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) >= least):
-            raise _wrong(name, f"must be a whole number from {least}")
+            self._wrong(name, f"must be a whole number from {least}")
+            return default
         return int(text)
 
     def flag(self, name: str) -> bool:
         """A yes or no; no if it is not there."""
         text = (self.text(name) or "").lower()
         if text not in _TRUE | _FALSE:
-            raise _wrong(name, "must be 1 or 0")
+            self._wrong(name, "must be 1 or 0")
         return text in _TRUE
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
@@ -54,11 +79,13 @@ class Query:
         if text is None:
             return allowed[0]
         if text not in allowed:
-            raise _wrong(name, f"must be one of {', '.join(allowed)}")
+            self._wrong(name, f"must be one of {', '.join(allowed)}")
+            return allowed[0]
         return text
 
     def _texts(self, name: str) -> list[str]:
         try:
             return [value.decode() for value in self._arguments.get(name, ())]
-        except UnicodeDecodeError as error:
-            raise _wrong(name, "must be UTF-8") from error
+        except UnicodeDecodeError:
+            self._wrong(name, "must be UTF-8")
+            return []

@@ -14,12 +14,13 @@ class ScriptsHandler(Handler):
         caller = await self.caller()
         query = self.query
         settings = self.service.config.server
-        page = Page.of(query, settings.page_size, settings.max_page_size)
-        asked = {
-            "name": query.text("name"),
-            "name__in": query.joined("name__in"),
-            "search": query.text("search"),
-        }
+        with query.together():
+            page = Page.of(query, settings.page_size, settings.max_page_size)
+            asked = {
+                "name": query.text("name"),
+                "name__in": query.joined("name__in"),
+                "search": query.text("search"),
+            }
         names = asked["name__in"]
         count, scripts = self.service.scripts(
             caller,

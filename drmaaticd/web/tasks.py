@@ -19,11 +19,12 @@ class TasksHandler(UploadHandler):
         caller = await self.caller()
         query = self.query
         settings = self.service.config.server
-        page = Page.of(query, settings.page_size, settings.max_page_size)
-        asked = {name: query.joined(name) for name in _LISTS}
-        asked |= {name: query.text(name) for name in _TEXTS}
-        filters = {name: value for name, value in asked.items() if value is not None}
-        count, tasks = self.service.tasks(caller, filters, page.number, page.size)
+        with query.together():
+            page = Page.of(query, settings.page_size, settings.max_page_size)
+            asked = {name: query.joined(name) for name in _LISTS}
+            asked |= {name: query.text(name) for name in _TEXTS}
+            filters = {name: value for name, value in asked.items() if value is not None}
+            count, tasks = self.service.tasks(caller, filters, page.number, page.size)
         self.write_json(page.document(count, tasks, f"{self.service.config.public_url}/task/", filters))
 
 

@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 #: Bytes of one block: large enough that the hop to a thread does not show.
 BLOCK = 1024 * 1024
 
+#: Bytes of all transfers' blocks together, each of which holds two. Readers may be slow, and many: then
+#: the blocks are smaller, but never than `LEAST_BLOCK`.
+HELD = 64 * 1024 * 1024
+LEAST_BLOCK = 64 * 1024
+
 #: Seconds without any byte taken by the client after which a transfer is given up.
 STALL_SECONDS = 60.0
 
@@ -35,30 +40,46 @@ class Truncated(Exception):
     """A file has become shorter than it was when its transfer began."""
 
 
+#: What returns up to so many bytes, or a piece of an archive more; ``b""`` at the end.
+Read = Callable[[int], bytes]
+
+
 class Blocks:
     """Blocks of bytes from a blocking source, the next one being read while one is written.
 
-    `read` returns the next block, ``b""`` at the end; it and `close` run in the executor's threads,
-    one at a time.
+    `read` and `close` run in the executor's threads, one at a time.
     """
 
-    def __init__(self, executor: Executor, read: Callable[[], bytes], close: Callable[[], None]) -> None:
+    _open = 0
+    """Transfers under way in this process."""
+
+    def __init__(self, executor: Executor, read: Read, close: Callable[[], None]) -> None:
         self._executor = executor
         self._read = read
         self._close = close
         self._ahead: Future[bytes] | None = None
+        self._closed = False
+        Blocks._open += 1
+
+    @classmethod
+    def size(cls) -> int:
+        """Bytes of the next block, so that all transfers together hold no more than `HELD`."""
+        return max(LEAST_BLOCK, min(BLOCK, HELD // (2 * max(cls._open, 1))))
 
     async def next(self) -> bytes:
         """The next block; ``b""`` at the end."""
         if self._ahead is None:
-            self._ahead = self._executor.submit(self._read)
+            self._ahead = self._executor.submit(self._read, self.size())
         # Shielded: a cancelled caller must not make us forget a read that is still going on.
         block = await asyncio.shield(asyncio.wrap_future(self._ahead))
-        self._ahead = self._executor.submit(self._read) if block else None
+        self._ahead = self._executor.submit(self._read, self.size()) if block else None
         return block
 
     def close(self) -> None:
         """Close the source, as soon as no thread reads from it. Does not wait."""
+        if not self._closed:
+            self._closed = True
+            Blocks._open -= 1
         ahead, self._ahead = self._ahead, None
         if ahead is not None and not ahead.done():
             ahead.add_done_callback(lambda _: self._close())
@@ -82,13 +103,13 @@ class Readable(Protocol):
         """Up to `length` bytes from `offset`."""
 
 
-def file_reader(opened: Readable, start: int, end: int) -> Callable[[], bytes]:
+def file_reader(opened: Readable, start: int, end: int) -> Read:
     """A `Blocks` source: the bytes from `start` up to `end`. It raises `Truncated` if they end early."""
     offset = start
 
-    def read() -> bytes:
+    def read(most: int) -> bytes:
         nonlocal offset
-        wanted = min(BLOCK, end - offset)
+        wanted = min(most, end - offset)
         if wanted <= 0:
             return b""
         block = opened.pread(offset, wanted)
@@ -100,16 +121,16 @@ def file_reader(opened: Readable, start: int, end: int) -> Callable[[], bytes]:
     return read
 
 
-def iterator_reader(pieces: Iterator[bytes]) -> Callable[[], bytes]:
+def iterator_reader(pieces: Iterator[bytes]) -> Read:
     """A `Blocks` source: the iterator's pieces, small ones put together."""
 
-    def read() -> bytes:
+    def read(most: int) -> bytes:
         collected: list[bytes] = []
         size = 0
         for piece in pieces:
             collected.append(piece)
             size += len(piece)
-            if size >= BLOCK:
+            if size >= most:
                 break
         return collected[0] if len(collected) == 1 else b"".join(collected)
 

@@ -17,6 +17,15 @@ def test_nothing_asked_is_no_filter() -> None:
     assert parse_filters({"page": "3", "nonsense": "x"}) == Filters()
 
 
+@pytest.mark.parametrize("name", ["state", "status", "task_name", "description", "search", "updated_since"])
+def test_what_a_form_leaves_empty_is_no_filter(name: str) -> None:
+    assert parse_filters({name: ""}) == Filters()
+
+
+def test_no_ids_are_no_tasks() -> None:
+    assert parse_filters({"ids": ""}).uuids == ()
+
+
 @given(st.lists(st.sampled_from(list(State)), min_size=1))
 def test_status_texts_are_found_though_some_hold_a_comma(states: list[State]) -> None:
     assert parse_filters({"status": ",".join(state.text for state in states)}).states == frozenset(states)

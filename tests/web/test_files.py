@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
@@ -181,6 +182,18 @@ def test_head(running: Running) -> None:
     until(lambda: all_closed(running.service))
 
 
+def test_head_tells_no_length_that_is_not_known(running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(f"HEAD /task/{TASK}/download?format=tar.gz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = read_answer(sock, head=True)
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "application/gzip"
+        assert "content-length" not in answer.headers
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # on the same connection
+        assert read_answer(sock).json() == {"status": "ok"}
+    until(lambda: all_closed(running.service))
+
+
 def test_download(running: Running) -> None:
     response = requests.get(f"{running.url}/task/{TASK}/download/", timeout=20)
     assert response.headers["Content-Type"] == "application/zip"
@@ -248,6 +261,41 @@ def test_a_client_that_takes_slowly(running: Running, monkeypatch: pytest.Monkey
         while data := sock.recv(1_000_000):
             got += data
     assert got.endswith(content)
+
+
+def test_many_that_take_slowly_hold_smaller_blocks(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All transfers together hold no more than `HELD`, however many there are."""
+    monkeypatch.setattr(transfer, "HELD", 2 * transfer.BLOCK)
+    running.service.contents[b"big"] = BIG * 20
+    with contextlib.ExitStack() as clients:
+        for open_now, most in ((1, transfer.BLOCK), (4, transfer.BLOCK // 4), (20, transfer.LEAST_BLOCK)):
+            while len(running.service.opened) < open_now:
+                count = len(running.service.opened)
+                sock = clients.enter_context(running.connect())
+                sock.sendall(f"GET /task/{TASK}/file/big HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert sock.recv(1000)
+                assert len(running.service.opened) == count + 1
+            assert transfer.Blocks.size() == most
+    until(lambda: all_closed(running.service))
+    until(lambda: not running.app.requests_under_way)
+    assert transfer.Blocks.size() == transfer.BLOCK
+
+
+def test_a_block_is_as_large_as_its_share(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "HELD", transfer.BLOCK)
+    monkeypatch.setattr(transfer, "LEAST_BLOCK", 1000)
+    running.service.contents[b"big"] = BIG
+    asked: list[int] = []
+    read = FakeOpened.pread
+
+    def pread(opened: FakeOpened, offset: int, length: int) -> bytes:
+        asked.append(length)
+        return read(opened, offset, length)
+
+    monkeypatch.setattr(FakeOpened, "pread", pread)
+    assert requests.get(url(running, "big"), timeout=20).content == BIG
+    assert max(asked) == transfer.BLOCK // 2
+    assert sum(asked) == len(BIG)
 
 
 def test_a_large_answer_that_is_not_read(

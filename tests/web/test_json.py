@@ -114,6 +114,16 @@ async def test_malformed_query(http_client: Client, base_url: str, query: str) -
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("path", ["task/", "script"])
+async def test_every_wrong_parameter_is_named_at_once(
+    http_client: Client, base_url: str, path: str, service: FakeService
+) -> None:
+    query = "page=x&search=a&search=b&bogus=%ff&page_size=0"
+    document = problem(await fetch(http_client, f"{base_url}/{path}?{query}"), 400)
+    assert [error["name"] for error in document["errors"]] == ["page", "page_size", "search"]
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize(
     "path",
     ["/nothing", "//task", "/task/x", f"/task/{TASK[:-1]}", f"/task/{TASK}x", "/task/%ff", "/script/no",

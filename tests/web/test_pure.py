@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drmaaticd.errors import DrmaaticdError, InvalidInput, NotFound, RangeNotSatisfiable, TooLarge
+from drmaaticd.errors import DrmaaticdError, FieldError, InvalidInput, NotFound, RangeNotSatisfiable, TooLarge
 from drmaaticd.web import contenttype, forms, jsontext, requestid
 from drmaaticd.web.addresses import Clients, Networks, parse
 from drmaaticd.web.background import Background
@@ -20,6 +20,7 @@ from drmaaticd.web.cors import Cors
 from drmaaticd.web.disposition import content_disposition
 from drmaaticd.web.forms import parse_json, parse_urlencoded
 from drmaaticd.web.paths import file_path, task_uuid
+from drmaaticd.web.query import Query
 
 NAMES = st.binary(min_size=1, max_size=20).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
@@ -265,3 +266,34 @@ def test_background_work_is_awaited_and_its_failure_logged() -> None:
         assert sorted(done) == [False, True]
 
     asyncio.run(main())
+
+
+def names_of(caught: pytest.ExceptionInfo[InvalidInput]) -> list[str]:
+    return [error.name for error in caught.value.errors]
+
+
+def read_together(query: Query, error: Exception) -> None:
+    """Read of each kind, then find something else wrong."""
+    with query.together():
+        assert query.number("page", 7) == 7
+        assert query.flag("details") is False
+        assert query.choice("format", ("zip", "tar.gz")) == "zip"
+        assert query.text("name") is None
+        raise error
+
+
+def test_wrong_parameters_are_told_together_with_what_else_is_wrong() -> None:
+    query = Query({"page": [b"0"], "details": [b"perhaps"], "format": [b"rar"], "name": [b"\xff"]})
+    with pytest.raises(InvalidInput) as caught:
+        read_together(query, InvalidInput("", errors=[FieldError("ids", "are too many")]))
+    assert names_of(caught) == ["page", "details", "format", "name", "ids"]
+    with pytest.raises(InvalidInput) as caught:
+        query.number("page", 7)
+    assert names_of(caught) == ["page"]
+
+
+@pytest.mark.parametrize("error", [InvalidInput("The filters are wrong."), NotFound()])
+def test_what_else_is_wrong_is_told_as_it_was(error: DrmaaticdError) -> None:
+    with pytest.raises(DrmaaticdError) as caught:
+        read_together(Query({}), error)
+    assert caught.value is error

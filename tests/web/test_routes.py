@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
@@ -211,10 +210,71 @@ def test_http_1_0(running: Running) -> None:
     assert b"Transfer-Encoding" not in whole
 
 
-def test_headers_over_the_limit_end_the_connection(running: Running) -> None:
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\r\n" + b"y" * 600_000, b""])
+@pytest.mark.parametrize("start", [b"GET /health HTTP/1.1\r\nHost: x\r\nX: ", b"GET /health?"])
+def test_a_head_over_the_limit_is_told(running: Running, start: bytes, end: bytes) -> None:
     with running.connect() as sock:
-        sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
-        with contextlib.suppress(ConnectionResetError):  # the answer to headers that were not read
-            assert at_end(sock)
+        sock.sendall(start + b"x" * 20_000 + end)
+        answer = read_answer(sock)
+        assert "16384" in answer.problem(431)["detail"]
+        assert at_end(sock)
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-request-id"]
     until(lambda: not running.app.requests_under_way)
     assert json.loads(requests.get(running.url + "/health", timeout=20).content) == {"status": "ok"}
+
+
+HOST = b"GET /me HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /me HTTP/1.1\r\n\r\n", HOST + b"Host: y\r\n\r\n", b"GET /me\r\n\r\n",
+     b"GET /me HTTP/2.0\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\r\n\r\n", HOST + b"no colon\r\n\r\n",
+     HOST + b"A: \0\r\n\r\n", HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+     HOST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 100],
+)  # fmt: skip
+def test_what_is_no_http_is_told_as_any_error(running: Running, sent: bytes) -> None:
+    with running.connect() as sock:
+        sock.sendall(sent)
+        answer = read_answer(sock)
+        assert "HTTP/1.1" in answer.problem(400)["detail"]
+        assert at_end(sock)
+    assert answer.headers["connection"] == "close"
+    until(lambda: not running.app.requests_under_way)
+
+
+def test_an_answer_to_a_broken_head_follows_those_before_it(running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /me\r\n\r\n" + b"x" * 300_000)
+        assert read_answer(sock).status == 200
+        read_answer(sock).problem(400)
+        assert at_end(sock)
+
+
+@pytest.mark.parametrize("target", ["http://other.example/health", "HTTPS://x:8443/health?a=b"])
+def test_a_target_in_absolute_form(running: Running, target: str) -> None:
+    with running.connect() as sock:
+        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert read_answer(sock).json() == {"status": "ok"}
+        sock.sendall(b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(sock).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "TRACE", "get", "FOO"])
+def test_there_is_no_such_path_for_any_method(running: Running, method: str) -> None:
+    with running.connect() as sock:
+        sock.sendall(f"{method} /nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = read_answer(sock)
+        answer.problem(404)
+        assert "allow" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/task/x", "/task/x/status", "/task/x/file/", "/task/x/file/a", "/task/x/download"]
+)
+def test_the_closed_tell_nothing_of_what_is_no_uuid(running: Running, path: str) -> None:
+    running.service.anonymous = False
+    assert requests.get(running.url + path, timeout=20).status_code == 401
+    assert requests.get(f"{running.url}/task/x/events", timeout=20).status_code == 401

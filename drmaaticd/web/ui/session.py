@@ -17,6 +17,7 @@ from tornado.web import HTTPError
 from drmaaticd.errors import Forbidden, NotAuthenticated
 from drmaaticd.web.base import Handler
 from drmaaticd.web.interface import Caller
+from drmaaticd.web.paths import task_uuid
 
 #: The cookie's value is one of these, a dot, and the token.
 COOKIE = "drmaaticd_session"
@@ -97,7 +98,7 @@ class Session(Handler):
         morsel: Morsel[str] | None = self.request.cookies.get(LINK_COOKIE)
         if morsel is not None:
             with contextlib.suppress(NotAuthenticated):  # it has expired: they may be somebody by now
-                return self.service.follow(caller, uuid, morsel.value)
+                return self.service.follow(caller, task_uuid(uuid), morsel.value)
         return caller
 
     async def caller(self, linked: str | None = None) -> Caller:
