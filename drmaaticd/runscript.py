@@ -188,17 +188,19 @@ done
 export DRMAATICD_CPUS="$cpus"
 
 # It stays while modules and setup lines run, so that their failure is told from the command's.
-preparing=$here/preparing
+# Within the job's shell a script's own variables count, whatever their names, and its own PATH: what is
+# said there is said in literals, under a name of our own, and of rm the system's is taken.
+drmaaticd_preparing=$here/preparing
 prepares=@prepares@
-[ -z "$prepares" ] || true 2>/dev/null >"$preparing"
+[ -z "$prepares" ] || true 2>/dev/null >"$drmaaticd_preparing"
 
 run() { (
   unset LC_ALL OLDPWD DRMAATICD_JOB_ID DRMAATICD_RESTART_COUNT
 @environment@
 @modules@
 @setup@
-  [ -z "$prepares" ] || rm -f "$preparing"
-  exec "$command" @arguments@
+  @prepared@
+  exec @command@ @arguments@
 ) >>"$out" 2>>"$err"; }
 [ -z "$caught" ] || finish 143 ''
 # What sh itself would say of a command that was killed goes nowhere. (It has to be a function: for a
@@ -210,8 +212,8 @@ case $status in
   129|130|138|140|143|152) [ -n "$caught" ] || sleep 1 ;;
 esac
 word=
-if [ -n "$prepares" ] && [ -e "$preparing" ]; then
-  rm -f "$preparing"
+if [ -n "$prepares" ] && [ -e "$drmaaticd_preparing" ]; then
+  rm -f "$drmaaticd_preparing"
   word=setup
   [ "$status" -ne 0 ] || status=1
 fi

@@ -133,6 +133,36 @@ def test_statuses_that_mean_something_to_a_drm_are_kept_from_it(place: Place) ->
         assert ending.status == status
 
 
+NAMES_OF_THE_LAUNCHER = (
+    *("command", "prepares", "preparing", "control", "here", "index", "status", "task", "out", "folder"),
+    *("cpus", "attempt", "running", "own_tmp", "word", "spool"),
+)
+
+
+def test_a_scripts_variables_may_have_any_name(place: Place) -> None:
+    spec = place.spec(
+        'echo "$command|$prepares|$here|$1"',
+        arguments=("an argument",),
+        environment=dict.fromkeys(NAMES_OF_THE_LAUNCHER, "/bin/false"),
+        setup=("status=3; preparing=/; out=/dev/null",),
+    )
+    assert run(spec) == 0
+    assert place.output(spec.task) == "/bin/false|/bin/false|/bin/false|an argument\n"
+    spec = place.spec("echo ran", setup=(*(f"{name}=/bin/false" for name in NAMES_OF_THE_LAUNCHER),))
+    assert run(spec) == 0
+    assert place.output(spec.task) == "ran\n"
+
+
+def test_a_script_may_set_a_path_without_the_systems_tools(place: Place) -> None:
+    spec = place.spec("echo $PATH; exit 4", environment={"PATH": "/nowhere"}, setup=(":",))
+    assert run(spec) == 4
+    found = launcher.read(spec.control)
+    assert found.ending is not None
+    assert (found.ending.status, found.reason) == (4, None)
+    spec = place.spec("exit 0", setup=("rm() { :; }", "PATH=/nowhere"))
+    assert run(spec) == 0
+
+
 def test_modules_and_setup_lines_come_before_the_command(place: Place) -> None:
     spec = place.spec(
         'echo "$LOADED|$B"',
