@@ -64,6 +64,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("probe", "config drm.base engines errors launcher runas workspace"),
     # What moves tasks on.
     ("gate", ""),
+    ("ticker", ""),
     ("faults", ""),
     ("notify", ""),
     ("logs", ""),
