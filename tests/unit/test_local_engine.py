@@ -621,6 +621,100 @@ async def test_a_lack_of_descriptors_loses_nothing(
     assert ending.status == 6
 
 
+def held_descriptors() -> dict[int, str]:
+    """This process's descriptors and what they are of."""
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own
+            found[int(path.name)] = str(path.readlink())
+    return found
+
+
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """Let this process open so many descriptors more."""
+    fillers: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    top = max(held_descriptors()) + 1
+    try:
+        while (filler := os.open(os.devnull, os.O_RDONLY)) < top:
+            fillers.append(filler)
+        fillers.append(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filler + 1 + count, hard))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            os.close(filler)
+
+
+class Recording(OwnAccount):
+    """Remembers whom it started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[int] = []
+
+    def spawn(self, *args: Any) -> int:
+        self.started.append(super().spawn(*args))
+        return self.started[-1]
+
+    def reaped(self) -> bool:
+        """Whether all that were started have ended and been waited for."""
+        for pid in self.started:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+                return False
+        return True
+
+
+def test_a_start_that_lacks_a_descriptor_keeps_none_and_leaves_no_process() -> None:
+    account = Recording()
+    before = held_descriptors()
+    errors = 0
+    for room in range(20):
+        held = None
+        with room_for(room), contextlib.suppress(OSError):
+            held = processes.start_held(["/bin/true"], {}, account)
+        if held is not None:
+            break
+        errors += 1
+        assert held_descriptors() == before, f"with room for {room}"
+        assert account.reaped()
+    assert held is not None
+    assert errors >= 3
+    identity = held.identity
+    for room in range(3):
+        with room_for(room):
+            try:
+                pidfd = processes.open_process(identity)
+            except OSError:
+                pidfd = None
+        if pidfd is not None:
+            os.close(pidfd)
+    held.release()
+    os.close(held.pidfd)
+    processes.wait_for(identity.pid)
+    assert held_descriptors() == before
+
+
+@pytest.mark.parametrize("shortage", ["read_stat", "boot_id"])
+def test_a_process_that_cannot_be_looked_at_is_let_go_of(
+    monkeypatch: pytest.MonkeyPatch, shortage: str
+) -> None:
+    def short_of_descriptors(*args: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    account = Recording()
+    before = held_descriptors()
+    monkeypatch.setattr(processes, shortage, short_of_descriptors)
+    with pytest.raises(OSError, match="Too many"):
+        processes.start_held(["/bin/true"], {}, account)
+    assert account.started
+    assert account.reaped()
+    assert held_descriptors() == before
+
+
 @pytest.mark.logs("is damaged and is put aside")
 @pytest.mark.logs("is damaged and is begun anew")
 @in_loop
