@@ -136,6 +136,7 @@ class Sync:
                 rung[name] = (bell.task, bell.index)
         self._look_at_fresh()
         looks, self._looks = self._looks, set()
+        looks -= self._reap_again(looks)
         keys = looks | set(rung.values())
         if keys:
             try:
@@ -147,6 +148,17 @@ class Sync:
             await self._store.durable()
             self._strange.update(await self._files.run(self._workspace.clear_spool, [*rung, *dead]))
         return len(keys)
+
+    def _reap_again(self, looks: Iterable[Key]) -> set[Key]:
+        """Of these jobs, those of ended tasks: the engine keeps them until it is asked, if it was not."""
+        ended = set()
+        for uuid, index in looks:
+            task = self._store.get(uuid)
+            if task is not None and task.final:
+                ended.add((uuid, index))
+                if task.job_id is not None:
+                    self._reap(task.job_id, uuid, index)
+        return ended
 
     def _look_at_fresh(self) -> None:
         if self._fresh and time.monotonic() - self._fresh_at >= self._calm:
@@ -423,8 +435,10 @@ class Sync:
             return
         for index, verdict in verdicts.items():
             if verdict.state is not None and verdict.state.final:
-                job_id = after.job_id if index is None else self._engine.element(after.job_id, index)
-                self.reaper.add(after.uuid, job_id)
+                self._reap(after.job_id, after.uuid, index)
+
+    def _reap(self, job_id: str, uuid: str, index: int | None) -> None:
+        self.reaper.add(uuid, job_id if index is None else self._engine.element(job_id, index))
 
 
 NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)

@@ -98,6 +98,8 @@ class LocalEngine:
                 for run in tuple(job.runs.values()):
                     await self._take_up(job, run)
                 self._enqueue(job)
+                for index in job.untold():
+                    self.listener(job.task, index)  # nobody may know to ask about it any more
         except BaseException:
             await self._release()
             raise
