@@ -145,6 +145,8 @@ ring() {
 }
 
 own_tmp=
+# A command may leave folders that it may not write to (the Go module cache is made of such).
+clear_tmp() { rm -rf "$own_tmp" || { chmod -R u+rwx "$own_tmp"; rm -rf "$own_tmp"; }; }
 finish() {
   status=$1 word=$2
   [ -z "$caught" ] || word=caught
@@ -162,7 +164,7 @@ finish() {
   done
   trap - EXIT
   ring ended
-  [ -z "$own_tmp" ] || rm -rf "$own_tmp"
+  [ -z "$own_tmp" ] || clear_tmp 2>/dev/null
   case $status in @kept_statuses@) exit 1 ;; esac
   exit "$status"
 }

@@ -91,6 +91,23 @@ def test_it_runs_the_command_and_leaves_claim_ending_and_doorbells(place: Place)
     assert not list(spec.control.glob("drmaaticd-*"))  # the job's own TMPDIR
 
 
+def test_a_temporary_folder_goes_though_the_command_may_not_write_there_any_more(place: Place) -> None:
+    spec = place.spec(
+        'mkdir -p "$TMPDIR/a/b" && echo x >"$TMPDIR/a/b/c" && chmod -R a-w "$TMPDIR/a" || exit 9; exit 3'
+    )
+    # Root may write everywhere, unless that power is taken from it.
+    powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*powerless, "/bin/sh", str(spec.control / "run.sh")],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(spec.control), **LOCAL},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert not list(spec.control.glob("drmaaticd-*"))
+
+
 def test_the_environment_is_fixed_and_nothing_of_the_daemon_is_in_it(place: Place) -> None:
     spec = place.spec(
         'env -0 >environment; echo x >"$TMPDIR/file"', environment={"A": "1\n'2'", "LANG": "C"}, cpus=3
