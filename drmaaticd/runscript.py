@@ -182,7 +182,14 @@ true 2>/dev/null >"$out" && true 2>/dev/null >"$err" || { set +C; finish 1 outpu
 set +C
 [ -f "$command" ] && [ -x "$command" ] || { say "cannot execute $command" 2>>"$err"; finish 127 command; }
 
-own_tmp=$(mktemp -d "$TMPDIR/drmaaticd-XXXXXXXX" 2>/dev/null || mktemp -d /tmp/drmaaticd-XXXXXXXX 2>/dev/null)
+case ${DRMAATICD_RUN:-/} in
+  */*) ;;
+  # By this name the embedded engine finds it, should this launcher be killed.
+  *) own_tmp=$TMPDIR/drmaaticd-$DRMAATICD_RUN; mkdir -m 700 "$own_tmp" 2>/dev/null || own_tmp= ;;
+esac
+[ -n "$own_tmp" ] ||
+  own_tmp=$(mktemp -d "$TMPDIR/drmaaticd-XXXXXXXX" 2>/dev/null ||
+    mktemp -d /tmp/drmaaticd-XXXXXXXX 2>/dev/null)
 [ -z "$own_tmp" ] || export TMPDIR="$own_tmp"
 for granted in "${NSLOTS-}" "${SLURM_CPUS_PER_TASK-}" "${NCPUS-}" "${LSB_DJOB_NUMPROC-}"; do
   case $granted in ''|0*|*[!0-9]*) ;; *) cpus=$granted; break ;; esac

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,12 +37,22 @@ LONGEST_PAUSE = 0.5
 SWEEP_PAUSE = 0.1
 
 
+#: Removes a folder in the background, however large it is, under the account whose it is.
+_REMOVE = """
+remove() { rm -rf -- "$1" || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }; }
+remove "$1" </dev/null >/dev/null 2>&1 &
+"""
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     """Which processes are meant."""
 
     target: Target
     cgroup: Path | None = None
+    scratch: Path | None = None
+    """Where its launcher makes the temporary folder, and leaves it if it is killed."""
 
     def members(self, account: Account) -> Sequence[Stat]:
         """Those that live, now. Blocking. Raises OSError."""
@@ -86,7 +97,7 @@ class Trees:
             pause = min(pause * 1.5, LONGEST_PAUSE)
             late = loop.time() - deadline
             step = _is_alive if late < 0 else _kill_command if late < LAUNCHER_GRACE else _kill
-        await self._attempt(_remove_group, tree)
+        await self._attempt(_clear, tree)
 
     def sweep_later(self, tree: Tree) -> None:
         """Kill what a job whose first process has ended left behind; one look serves many jobs."""
@@ -160,19 +171,27 @@ def _kill(account: Account, tree: Tree) -> bool:
 
 def _sweep(account: Account, trees: list[Tree]) -> list[Tree]:
     """SIGKILL the leftovers of these trees; returns the trees that had any."""
-    left = []
-    for tree in trees:
-        if tree.cgroup is not None:
-            if _kill(account, tree):
-                left.append(tree)
-            else:
-                _remove_group(account, tree)
+    left = [tree for tree in trees if tree.cgroup is not None and _kill(account, tree)]
     loose = [tree for tree in trees if tree.cgroup is None]
     found = account.find([tree.target for tree in loose]) if loose else {}
     left.extend(tree for tree in loose if account.send(found[tree.target], signal.SIGKILL))
+    for tree in set(trees).difference(left):
+        _clear(account, tree)
     return left
 
 
-def _remove_group(account: Account, tree: Tree) -> None:
+def _clear(account: Account, tree: Tree) -> None:
+    """Remove what a tree of which nothing lives any more has left: its group and its temporary folder."""
     if tree.cgroup is not None:
         cgroups.remove(tree.cgroup)
+    if tree.scratch is not None and _is_folder_of(account, tree.scratch):
+        with account.piped(["/bin/sh", "-c", _REMOVE, "sh", str(tree.scratch)], _ENVIRONMENT):
+            log.info("%s, which a killed launcher has left, is removed", tree.scratch)
+
+
+def _is_folder_of(account: Account, path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == account.uid

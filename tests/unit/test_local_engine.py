@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -411,6 +412,59 @@ async def test_a_killed_launcher_is_an_ending_with_its_signal(place: Place, stat
 
 
 # -- order, numbers, limits ---------------------------------------------------------------------------
+
+
+@in_loop
+async def test_the_temporary_folder_of_a_killed_launcher_goes(place: Place, state: Path) -> None:
+    body = (
+        'mkdir "$TMPDIR/a" && echo x >"$TMPDIR/a/b" && chmod a-w "$TMPDIR/a"; '
+        'stat -c %a "$TMPDIR"; echo "$TMPDIR"; ' + WAITING
+    )
+    left = []
+    async with running(state) as engine:
+        for _ in range(2):
+            job = place.job(body)
+            job_id = await engine.submit(job)
+            mode, name = await until(
+                lambda job=job: said if len(said := place.output(job.task).split()) > 1 else []
+            )
+            folder = Path(name)
+            assert mode == "700"
+            assert folder.parent == Path(tempfile.gettempdir())
+            left.append((job_id, folder))
+        job_id, folder = left[0]
+        os.kill(identity_of(state, job_id).pid, signal.SIGKILL)
+        await until_state(engine, job_id, JobState.ENDED)
+        await until(lambda: not folder.exists())
+        assert left[1][1].exists()
+    job_id, folder = left[1]
+    os.kill(identity_of(state, job_id).pid, signal.SIGKILL)  # while there is no engine
+    async with running(state) as engine:
+        await until_state(engine, job_id, JobState.ENDED)
+        await until(lambda: not folder.exists())
+
+
+@in_loop
+async def test_what_lies_in_the_place_of_a_temporary_folder_is_let_alone(
+    place: Place, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    async with running(state, slots=0) as engine:
+        job = place.job('echo "$TMPDIR"; echo x >"$TMPDIR/file"; exit 4')
+        job_id = await engine.submit(job)
+    link = tmp_path / f"drmaaticd-{job_id}-0"
+    link.symlink_to(kept)
+    async with running(state) as engine:
+        await until_state(engine, job_id, JobState.ENDED)
+        ending = place.evidence(job.task).ending
+        assert ending is not None
+        assert ending.status == 4
+        assert Path(place.output(job.task).strip()).name.startswith("drmaaticd-")
+    assert link.is_symlink()
+    assert kept.exists()
+    assert not list(kept.iterdir())
 
 
 @in_loop
