@@ -574,12 +574,12 @@ async def test_the_daemons_environment_does_not_reach_the_job(
     place: Place, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SECRET", "SLURM_JOB_ID", "JOB_ID", "SGE_TASK_ID", "PBS_JOBID", "LC_ALL", "BASH_ENV"):
-        monkeypatch.setenv(name, "987")
+        monkeypatch.setenv(name, "no-uuid")
     async with running(state) as engine:
         job = place.job("env")
         job_id = await engine.submit(job)
         await until_state(engine, job_id, JobState.ENDED)
-        assert "987" not in place.output(job.task)
+        assert "no-uuid" not in place.output(job.task)
         claim = place.evidence(job.task).claim
         assert claim is not None
         assert claim.job_id == job_id
