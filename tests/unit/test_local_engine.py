@@ -445,6 +445,33 @@ async def test_the_temporary_folder_of_a_killed_launcher_goes(place: Place, stat
 
 
 @in_loop
+async def test_a_job_is_on_record_until_what_it_left_is_swept(
+    place: Place, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_look = threading.Event()
+    find = OwnAccount.find
+
+    def find_later(account: OwnAccount, targets: Any) -> Any:
+        may_look.wait()
+        return find(account, targets)
+
+    monkeypatch.setattr(OwnAccount, "find", find_later)
+    async with running(state) as engine:
+        try:
+            job = place.job("echo $$ >pid; kill -9 $PPID; sleep 600")
+            job_id = await engine.submit(job)
+            await until_state(engine, job_id, JobState.ENDED)
+            assert (await engine.finished(job_id)).state is JobState.ENDED
+            assert (await engine.finished(job_id)).state is JobState.UNKNOWN
+            await until(lambda: state_of(state, job_id)["phase"] == "ended")
+            assert alive(pid_in(job.folder / "pid"))
+        finally:
+            may_look.set()
+        await until(lambda: not list((state / "local").glob("*.json")))
+        assert not alive(pid_in(job.folder / "pid"))
+
+
+@in_loop
 async def test_what_lies_in_the_place_of_a_temporary_folder_is_let_alone(
     place: Place, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
