@@ -35,9 +35,13 @@ class Claims:
 
         A claim that the engine cannot confirm at present is left for the next look.
         """
-        claims = {key: found.claim.job_id for key, found in evidence.items() if found.claim is not None}
+        claims = {  # a record is read once, however many of its members have claimed
+            (uuid, found.claim.job_id): index
+            for (uuid, index), found in evidence.items()
+            if found.claim is not None
+        }
         news = {
-            uuid: (job_id, index) for (uuid, index), job_id in claims.items() if self._is_new(uuid, job_id)
+            uuid: (job_id, index) for (uuid, job_id), index in claims.items() if self._is_new(uuid, job_id)
         }
         if news and self._engine.tells_tasks:
             news = await self._confirmed(news)

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
 from drmaaticd import logs, runas
@@ -40,6 +39,7 @@ from drmaaticd.service import Service
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.sync import Sync
+from drmaaticd.ticker import Ticker, Timer
 from drmaaticd.watching import Watching
 from drmaaticd.web.app import WebApplication, make_app, make_server
 from drmaaticd.web.requestid import RequestIdFilter
@@ -61,41 +61,6 @@ DRAIN_LOOK = 0.05
 
 #: prctl(2): whether the process's memory and /proc entries are open to its own account.
 PR_SET_DUMPABLE = 4
-
-
-class Timer:
-    """Runs a coroutine function every so often, one run at a time, and logs what it raises."""
-
-    def __init__(self, name: str, seconds: float, function: Callable[[], Awaitable[object]]) -> None:
-        self._name = name
-        self._function = function
-        self._run: asyncio.Task[None] | None = None
-        self._failed = False
-        self._callback = PeriodicCallback(self._start_run, seconds * 1000)
-
-    def start(self) -> None:
-        """Begin; the first run comes after the interval."""
-        self._callback.start()
-
-    async def stop(self) -> None:
-        """No more runs; the one under way is awaited, which `PeriodicCallback.stop` does not do."""
-        self._callback.stop()
-        if self._run is not None:
-            await asyncio.gather(self._run, return_exceptions=True)
-
-    def _start_run(self) -> None:
-        if self._run is None or self._run.done():
-            self._run = asyncio.get_running_loop().create_task(self._guarded())
-
-    async def _guarded(self) -> None:
-        try:
-            await self._function()
-            self._failed = False
-        except Exception:
-            # The next run may do better. A fault that lasts is told once, not four times a second.
-            if not self._failed:
-                log.exception("%s failed; it is tried again", self._name)
-            self._failed = True
 
 
 class Daemon:
@@ -248,9 +213,7 @@ class Daemon:
         ]
         for timer in self._timers:
             timer.start()
-        self._watchdog = PeriodicCallback(
-            self._notifier.watchdog, (self._notifier.watchdog_interval or 3600.0) * 1000
-        )
+        self._watchdog = Ticker(self._notifier.watchdog_interval or 3600.0, self._notifier.watchdog)
         self._watchdog.start()
         self._admin = AdminSocket(self.config.paths.state_dir, self._accounts)
         await self._admin.start()

@@ -128,6 +128,7 @@ def render(spec: LaunchSpec) -> str:
     """The text of the task's ``run.sh``. Raises ValueError for what no shell could be told."""
     _check(spec)
     out, err = output_names(spec.task, "$index" if spec.array else None)
+    prepares = bool(spec.modules or spec.setup)
     substitutions = {
         "control": quote(str(spec.control)),
         "spool": quote(str(spec.spool)),
@@ -144,7 +145,8 @@ def render(spec: LaunchSpec) -> str:
         "kept_statuses": "|".join(map(str, STATUSES_KEPT_FROM_THE_DRM)),
         "out": f'"$folder/{out}"',
         "err": f'"$folder/{err}"',
-        "prepares": "yes" if spec.modules or spec.setup else "",
+        "prepares": "yes" if prepares else "",
+        "prepared": 'command -p rm -f "$drmaaticd_preparing"' if prepares else "",
         "environment": "\n".join(
             f"  export {name}={quote(value)}" for name, value in spec.environment.items()
         ),

@@ -50,17 +50,21 @@ class Reaper:
         self._store = store
         self._engine = engine
         self._line: list[tuple[float, int, _Reaping]] = []
+        self._waiting: set[tuple[str, str]] = set()
+        """Whom the line holds: task and job."""
         self._order = itertools.count()
         self._ready = asyncio.Event()
 
     def add(self, uuid: str, job_id: str) -> None:
-        """This job of the task has ended, as the store says."""
-        self._add(0.0, _Reaping(uuid, job_id))
+        """This job of the task has ended, as the store says. Once in the line is enough."""
+        if (uuid, job_id) not in self._waiting:
+            self._add(0.0, _Reaping(uuid, job_id))
 
     def _add(self, delay: float, reaping: _Reaping) -> None:
         if len(self._line) >= BACKLOG:
             log.debug("job %s is left for the DRM to forget by itself", reaping.job_id)
             return
+        self._waiting.add((reaping.uuid, reaping.job_id))
         heapq.heappush(self._line, (time.monotonic() + delay, next(self._order), reaping))
         self._ready.set()
 
@@ -86,6 +90,7 @@ class Reaper:
         due: list[_Reaping] = []
         while self._line and self._line[0][0] <= now and len(due) < most:
             due.append(heapq.heappop(self._line)[2])
+        self._waiting.difference_update((reaping.uuid, reaping.job_id) for reaping in due)
         return due
 
     async def _sleep(self, seconds: float) -> None:

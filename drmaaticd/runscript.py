@@ -145,6 +145,8 @@ ring() {
 }
 
 own_tmp=
+# A command may leave folders that it may not write to (the Go module cache is made of such).
+clear_tmp() { rm -rf "$own_tmp" || { chmod -R u+rwx "$own_tmp"; rm -rf "$own_tmp"; }; }
 finish() {
   status=$1 word=$2
   [ -z "$caught" ] || word=caught
@@ -162,7 +164,7 @@ finish() {
   done
   trap - EXIT
   ring ended
-  [ -z "$own_tmp" ] || rm -rf "$own_tmp"
+  [ -z "$own_tmp" ] || clear_tmp 2>/dev/null
   case $status in @kept_statuses@) exit 1 ;; esac
   exit "$status"
 }
@@ -180,7 +182,14 @@ true 2>/dev/null >"$out" && true 2>/dev/null >"$err" || { set +C; finish 1 outpu
 set +C
 [ -f "$command" ] && [ -x "$command" ] || { say "cannot execute $command" 2>>"$err"; finish 127 command; }
 
-own_tmp=$(mktemp -d "$TMPDIR/drmaaticd-XXXXXXXX" 2>/dev/null || mktemp -d /tmp/drmaaticd-XXXXXXXX 2>/dev/null)
+case ${DRMAATICD_RUN:-/} in
+  */*) ;;
+  # By this name the embedded engine finds it, should this launcher be killed.
+  *) own_tmp=$TMPDIR/drmaaticd-$DRMAATICD_RUN; mkdir -m 700 "$own_tmp" 2>/dev/null || own_tmp= ;;
+esac
+[ -n "$own_tmp" ] ||
+  own_tmp=$(mktemp -d "$TMPDIR/drmaaticd-XXXXXXXX" 2>/dev/null ||
+    mktemp -d /tmp/drmaaticd-XXXXXXXX 2>/dev/null)
 [ -z "$own_tmp" ] || export TMPDIR="$own_tmp"
 for granted in "${NSLOTS-}" "${SLURM_CPUS_PER_TASK-}" "${NCPUS-}" "${LSB_DJOB_NUMPROC-}"; do
   case $granted in ''|0*|*[!0-9]*) ;; *) cpus=$granted; break ;; esac
@@ -188,17 +197,19 @@ done
 export DRMAATICD_CPUS="$cpus"
 
 # It stays while modules and setup lines run, so that their failure is told from the command's.
-preparing=$here/preparing
+# Within the job's shell a script's own variables count, whatever their names, and its own PATH: what is
+# said there is said in literals, under a name of our own, and of rm the system's is taken.
+drmaaticd_preparing=$here/preparing
 prepares=@prepares@
-[ -z "$prepares" ] || true 2>/dev/null >"$preparing"
+[ -z "$prepares" ] || true 2>/dev/null >"$drmaaticd_preparing"
 
 run() { (
   unset LC_ALL OLDPWD DRMAATICD_JOB_ID DRMAATICD_RESTART_COUNT
 @environment@
 @modules@
 @setup@
-  [ -z "$prepares" ] || rm -f "$preparing"
-  exec "$command" @arguments@
+  @prepared@
+  exec @command@ @arguments@
 ) >>"$out" 2>>"$err"; }
 [ -z "$caught" ] || finish 143 ''
 # What sh itself would say of a command that was killed goes nowhere. (It has to be a function: for a
@@ -210,8 +221,8 @@ case $status in
   129|130|138|140|143|152) [ -n "$caught" ] || sleep 1 ;;
 esac
 word=
-if [ -n "$prepares" ] && [ -e "$preparing" ]; then
-  rm -f "$preparing"
+if [ -n "$prepares" ] && [ -e "$drmaaticd_preparing" ]; then
+  rm -f "$drmaaticd_preparing"
   word=setup
   [ "$status" -ne 0 ] || status=1
 fi

@@ -13,11 +13,11 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from drmaaticd import launcher
 from drmaaticd.claims import Claims, Key
 from drmaaticd.config import Config
+from drmaaticd.doubts import Doubts
 from drmaaticd.drm.base import Engine, EngineError, JobState, Report
 from drmaaticd.gate import FileGate
 from drmaaticd.launcher import Evidence
@@ -46,17 +46,11 @@ FRESH_PER_PASS = 100
 #: Records judged without giving the loop back.
 SLICE = 50
 
+#: Members of one array judged without giving the loop back: their record is read anew for each so many.
+MEMBERS = 1000
+
 #: Seconds between two refreshes of a network file system's view of the spool.
 REFRESH_INTERVAL = 1.0
-
-
-@dataclass(slots=True)
-class _Doubt:
-    """Evidence that is not acted on yet, and for how long the DRM has upheld it."""
-
-    name: str
-    seconds: float
-    since: float
 
 
 class Sync:
@@ -74,7 +68,6 @@ class Sync:
         self._workspace = workspace
         self._files = files
         self._sweep_budget = max(config.drm.sweep_interval / 2, 0.1)
-        self._doubt_step = 2 * config.drm.sweep_interval
         grace = 0.0 if engine.endings_are_prompt else config.drm.ending_grace
         self._patience = Patience(ending=grace, lost=config.drm.lost_after)
         self._with_drm: set[str] = set()
@@ -82,7 +75,7 @@ class Sync:
         self._fresh: dict[str, None] = {}
         self._fresh_at = 0.0
         self._calm = 0.0 if engine.endings_are_prompt else CALM
-        self._doubts: dict[str, dict[int | None, _Doubt]] = {}
+        self._doubts = Doubts(2 * config.drm.sweep_interval)
         self._strange: set[str] = set()
         self._cluttered = False
         self._refreshed = 0.0
@@ -136,6 +129,7 @@ class Sync:
                 rung[name] = (bell.task, bell.index)
         self._look_at_fresh()
         looks, self._looks = self._looks, set()
+        looks -= self._reap_again(looks)
         keys = looks | set(rung.values())
         if keys:
             try:
@@ -147,6 +141,17 @@ class Sync:
             await self._store.durable()
             self._strange.update(await self._files.run(self._workspace.clear_spool, [*rung, *dead]))
         return len(keys)
+
+    def _reap_again(self, looks: Iterable[Key]) -> set[Key]:
+        """Of these jobs, those of ended tasks: the engine keeps them until it is asked, if it was not."""
+        ended = set()
+        for uuid, index in looks:
+            task = self._store.get(uuid)
+            if task is not None and task.final:
+                ended.add((uuid, index))
+                if task.job_id is not None:
+                    self._reap(task.job_id, uuid, index)
+        return ended
 
     def _look_at_fresh(self) -> None:
         if self._fresh and time.monotonic() - self._fresh_at >= self._calm:
@@ -202,7 +207,7 @@ class Sync:
         except EngineError as error:
             log.info("the sweep got no answer: %s", error)
             return
-        await self._weigh(self._told(ids, reports))
+        await self._weigh(await self._told(ids, reports))
 
     async def _see_whether_it_answers(self) -> None:
         """With no job to ask about, nobody else would learn that the DRM has gone, or has come back."""
@@ -250,13 +255,12 @@ class Sync:
         await self._adopt(evidence)
         asked = set(ask)
         questions: dict[str, list[Key]] = {}
+        jobs: dict[str, str | None] = {}
         for key, found in evidence.items():
-            task = self._store.get(key[0])
-            if task is None or task.job_id is None:
-                continue
             if self._needs_the_drm(key, found, asked):
-                job_id = task.job_id if key[1] is None else self._engine.element(task.job_id, key[1])
-                questions.setdefault(job_id, []).append(key)
+                whole = self._whole(jobs, key[0])
+                if whole is not None:
+                    questions.setdefault(self._job_id(whole, key[1]), []).append(key)
         reports: dict[Key, Report] = {}
         if questions:
             reports = await self._ask(questions)
@@ -275,25 +279,36 @@ class Sync:
         except EngineError as error:
             log.info("the DRM did not answer: %s", error)
             return {}
-        return self._told(questions, answers)
+        return await self._told(questions, answers)
 
-    def _told(self, asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]) -> dict[Key, Report]:
+    async def _told(
+        self, asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]
+    ) -> dict[Key, Report]:
         """What the DRM said, by job: of an id that it gave twice, each job is told what is true of it.
 
-        An answer about a job that is its task's no more, as the task was submitted again meanwhile, is none.
+        An answer about a job that is its task's no more (it was submitted again meanwhile) is none.
         """
-        return {
-            key: report.about(key[0])
-            for job_id, report in reports.items()
-            for key in asked.get(job_id, ())
-            if self._is_job_of(job_id, key)
-        }
+        told: dict[Key, Report] = {}
+        jobs: dict[str, str | None] = {}  # a record is read once for many of its members
+        for count, (job_id, report) in enumerate(reports.items(), 1):
+            if count % MEMBERS == 0:
+                await asyncio.sleep(0)
+                jobs.clear()
+            for key in asked.get(job_id, ()):
+                whole = self._whole(jobs, key[0])
+                if whole is not None and job_id == self._job_id(whole, key[1]):
+                    told[key] = report.about(key[0])
+        return told
 
-    def _is_job_of(self, job_id: str, key: Key) -> bool:
-        task = self._store.get(key[0])
-        if task is None or task.job_id is None:
-            return False
-        return job_id == (task.job_id if key[1] is None else self._engine.element(task.job_id, key[1]))
+    def _whole(self, jobs: dict[str, str | None], uuid: str) -> str | None:
+        """The DRM's id of a task's job, through what `jobs` has of such."""
+        if uuid not in jobs:
+            task = self._store.get(uuid)
+            jobs[uuid] = None if task is None else task.job_id
+        return jobs[uuid]
+
+    def _job_id(self, whole: str, index: int | None) -> str:
+        return whole if index is None else self._engine.element(whole, index)
 
     async def _read(self, keys: Iterable[Key]) -> dict[Key, Evidence]:
         """What the launchers of these jobs left, read in a thread."""
@@ -322,26 +337,44 @@ class Sync:
         judged = 0
         async with self._applying:
             for uuid, members in by_task.items():
-                self._judge_task(uuid, members)
+                await self._judge_task(uuid, members)
                 judged += len(members)
                 if judged >= SLICE:
                     judged = 0
                     await asyncio.sleep(0)
 
-    def _judge_task(self, uuid: str, members: Mapping[int | None, tuple[Evidence, Report | None]]) -> None:
-        """Judge jobs of one task, whose record is read once however many there are, and write it."""
-        task = self._store.get(uuid)
-        if task is None or task.final:
-            return
-        known = indices(task)
+    async def _judge_task(
+        self, uuid: str, members: Mapping[int | None, tuple[Evidence, Report | None]]
+    ) -> None:
+        """Judge jobs of one task, whose record is read once for many of them, and write it once."""
+        task: Task | None = None
         verdicts: dict[int | None, Verdict] = {}
-        for index, (evidence, report) in members.items():
-            verdict = self._judge(task, known, index, evidence, report)
-            if verdict is not None:
-                verdicts[index] = verdict
+        grounds = iter(members.items())
+        while some := list(itertools.islice(grounds, MEMBERS)):
+            if verdicts:
+                await asyncio.sleep(0)
+            task = self._store.get(uuid)
+            if task is None or task.final:
+                return
+            known = indices(task)
+            for index, (evidence, report) in some:
+                verdict = self._judge(task, known, index, evidence, report)
+                if verdict is not None:
+                    verdicts[index] = verdict
+        if task is not None and verdicts:
+            self._act_on(task, members, verdicts)
+
+    def _act_on(
+        self,
+        task: Task,
+        members: Mapping[int | None, tuple[Evidence, Report | None]],
+        verdicts: dict[int | None, Verdict],
+    ) -> None:
+        """Write what the verdicts on a task's jobs change, or that all of them are lost."""
         if any(verdict.resubmit for verdict in verdicts.values()):
             if task.job_id is None:
                 return  # two have seen the loss, and the first has told it
+            known = indices(task)
             whole = 1 if task.array is None else len(known)
             if len(verdicts) == whole and all(verdict.resubmit for verdict in verdicts.values()):
                 self._lose(task)
@@ -351,8 +384,7 @@ class Sync:
             for index, (evidence, _) in again.items():
                 verdict = self._judge(task, known, index, evidence, Report(JobState.UNKNOWN))
                 verdicts[index] = verdict if verdict is not None else Verdict()
-        if verdicts:
-            self._apply(task, verdicts)
+        self._apply(task, verdicts)
 
     def _lose(self, task: Task) -> None:
         """The DRM lost a task's job before it began: the task is as it was before its submission."""
@@ -375,34 +407,19 @@ class Sync:
             if index not in known:
                 return None
             state = MEMBER_STATES[task.members[known.index(index)]] if task.members else State.RECEIVED
-        doubt = self._doubts.get(task.uuid, {}).get(index)
-        if doubt is not None and report is not None:
-            now = time.monotonic()
-            # A pause in which the DRM did not answer, or the daemon did not ask, does not count.
-            doubt.seconds += min(now - doubt.since, self._doubt_step)
-            doubt.since = now
+        doubt, doubted = self._doubts.upheld(key, answered=report is not None)
         verdict = judge(
             state,
             evidence,
             report,
             stop=task.stop,
             patience=self._patience,
-            doubt=doubt.name if doubt else None,
-            doubted=doubt.seconds if doubt else 0.0,
+            doubt=doubt,
+            doubted=doubted,
         )
         if report is not None or (verdict.state is not None and verdict.state.final):
-            self._keep_doubt(key, verdict.doubt)
+            self._doubts.keep(key, verdict.doubt)
         return verdict
-
-    def _keep_doubt(self, key: Key, name: str | None) -> None:
-        uuid, index = key
-        doubts = self._doubts.get(uuid, {})
-        if name is None:
-            doubts.pop(index, None)
-            if not doubts:
-                self._doubts.pop(uuid, None)
-        elif index not in doubts or doubts[index].name != name:
-            self._doubts.setdefault(uuid, doubts)[index] = _Doubt(name, 0.0, time.monotonic())
 
     def _apply(self, before: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if before.array is None:
@@ -424,15 +441,17 @@ class Sync:
 
     def _forget(self, task: Task) -> None:
         self._with_drm.discard(task.uuid)
-        self._doubts.pop(task.uuid, None)
+        self._doubts.forget(task.uuid)
 
     def _queue_reaping(self, after: Task, verdicts: Mapping[int | None, Verdict]) -> None:
         if after.job_id is None:
             return
         for index, verdict in verdicts.items():
             if verdict.state is not None and verdict.state.final:
-                job_id = after.job_id if index is None else self._engine.element(after.job_id, index)
-                self.reaper.add(after.uuid, job_id)
+                self._reap(after.job_id, after.uuid, index)
+
+    def _reap(self, job_id: str, uuid: str, index: int | None) -> None:
+        self.reaper.add(uuid, self._job_id(job_id, index))
 
 
 NOTHING = Evidence(claim=None, ending=None, started=None, cancelled=False)

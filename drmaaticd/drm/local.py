@@ -16,7 +16,7 @@ import asyncio
 import heapq
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +98,8 @@ class LocalEngine:
                 for run in tuple(job.runs.values()):
                     await self._take_up(job, run)
                 self._enqueue(job)
+                for index in job.untold():
+                    self.listener(job.task, index)  # nobody may know to ask about it any more
         except BaseException:
             await self._release()
             raise
@@ -295,8 +297,7 @@ class LocalEngine:
             self._tasks.start(self._reap(watched))
 
     async def _reap(self, watched: Watched) -> None:
-        how = await self._records.work(lambda: self._account.reap(watched.identity.pid))
-        self._reaped(watched, how)
+        self._reaped(watched, await self._records.work(lambda: self._account.reap(watched.identity.pid)))
 
     def _reaped(self, watched: Watched, how: Exit) -> None:
         if how.cpu_seconds is not None:
@@ -364,14 +365,18 @@ class LocalEngine:
 
     def _forget(self, job: LocalJob, index: int | None) -> None:
         if index is not None and not job.reap(index):
-            if job.runs.pop(index, None) is not None:
-                self._records.remove([job.member_name(index)])
+            if (run := job.runs.pop(index, None)) is not None:
+                self._remove(job, [run], [job.member_name(index)])
             self._records.save(job)
             return
         del self._jobs[job.number]
         if self._by_task.get(job.task) == job.number:
             del self._by_task[job.task]
-        self._records.remove(job.names())
+        self._remove(job, job.runs.values(), job.names())
+
+    def _remove(self, job: LocalJob, runs: Iterable[Run], names: list[str]) -> None:
+        """Remove records; not before what the runs left is: were this to die, nobody would look for it."""
+        self._trees.when_clear([job.mark(run) for run in runs], lambda: self._records.remove(names))
 
     # -- controlling -------------------------------------------------------------------------------
 

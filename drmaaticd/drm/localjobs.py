@@ -17,7 +17,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,17 @@ class LocalJob:
         """Note that a member was asked about for the last time; True when all have been."""
         self.reaped |= 1 << self.indices.index(index)
         return self.reaped.bit_count() == len(self.indices)
+
+    def untold(self) -> Iterator[int | None]:
+        """The runs that have ended, or never will be, and that were not asked about for the last time."""
+        if self.array is None:
+            yield from (None for run in self.runs.values() if run.phase is Phase.ENDED)
+            return
+        for position, index in enumerate(self.indices):
+            if position >= self.cursor and not self.cut and index not in self.runs:
+                continue
+            if self.report(index).state is JobState.ENDED and not self.is_reaped(index):
+                yield index
 
     def select(self, index: int | None) -> list[Run]:
         """The runs that an id means; a member that has none yet gets one, which waits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Watched:
     @property
     def tree(self) -> Tree:
         """All processes of the run."""
-        return Tree(Target(self.job.task, self.job.mark(self.run), self.identity), _group(self.run))
+        return _tree(self.job, self.run, self.identity)
 
 
 def remains(job: LocalJob, run: Run) -> Tree:
@@ -34,8 +35,10 @@ def remains(job: LocalJob, run: Run) -> Tree:
 
     Its session's number may be another's by now: without a control group, the environment tells.
     """
-    return Tree(Target(job.task, job.mark(run)), _group(run))
+    return _tree(job, run, None)
 
 
-def _group(run: Run) -> Path | None:
-    return None if run.cgroup is None else Path(run.cgroup)
+def _tree(job: LocalJob, run: Run, root: Identity | None) -> Tree:
+    mark = job.mark(run)
+    group = None if run.cgroup is None else Path(run.cgroup)
+    return Tree(Target(job.task, mark, root), group, Path(tempfile.gettempdir(), f"drmaaticd-{mark}"))

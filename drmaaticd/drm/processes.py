@@ -195,16 +195,25 @@ def start_held(command: Sequence[str], environment: Mapping[str, str], spawner: 
         os.close(reading)
     try:
         # Nobody but this thread reaps it before its pidfd is known, so the pid is still its own.
-        pidfd = os.pidfd_open(pid)
-        known = read_stat(pid)
-        if known is None or not spawner.owns(pid):
-            os.close(pidfd)
-            raise ProcessLookupError(errno.ESRCH, "the process that was started is gone")
+        identity, pidfd = _identified(pid, boot_id(), spawner.owns)
     except BaseException:
         os.close(writing)
         spawner.abandon(pid)
         raise
-    return Held(Identity(boot_id(), pid, known.start), pidfd, writing)
+    return Held(identity, pidfd, writing)
+
+
+def _identified(pid: int, boot: str, is_meant: Callable[[int], bool]) -> tuple[Identity, int]:
+    """A process and its pidfd, which is closed again if this raises OSError (ESRCH: it is not there)."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        known = read_stat(pid)
+        if known is None or not is_meant(pid):
+            raise ProcessLookupError(errno.ESRCH, f"process {pid} is gone")
+    except BaseException:
+        os.close(pidfd)
+        raise
+    return Identity(boot, pid, known.start), pidfd
 
 
 def open_process(identity: Identity) -> int | None:
@@ -212,12 +221,11 @@ def open_process(identity: Identity) -> int | None:
     if identity.boot != boot_id():
         return None
     try:
-        pidfd = os.pidfd_open(identity.pid)
+        # Its start is read after the pidfd was opened: if it is right now, the descriptor is the right one.
+        found, pidfd = _identified(identity.pid, identity.boot, lambda _: True)
     except (ProcessLookupError, ValueError):
         return None
-    known = read_stat(identity.pid)
-    # Read after the pidfd was opened: if the start is right now, the descriptor is the right one.
-    if known is None or known.start != identity.start or has_ended(pidfd):
+    if found.start != identity.start or has_ended(pidfd):
         os.close(pidfd)
         return None
     return pidfd

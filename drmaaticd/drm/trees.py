@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+import stat
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,22 @@ LONGEST_PAUSE = 0.5
 SWEEP_PAUSE = 0.1
 
 
+#: Removes a folder in the background, however large it is, under the account whose it is.
+_REMOVE = """
+remove() { rm -rf -- "$1" || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }; }
+remove "$1" </dev/null >/dev/null 2>&1 &
+"""
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     """Which processes are meant."""
 
     target: Target
     cgroup: Path | None = None
+    scratch: Path | None = None
+    """Where its launcher makes the temporary folder, and leaves it if it is killed."""
 
     def members(self, account: Account) -> Sequence[Stat]:
         """Those that live, now. Blocking. Raises OSError."""
@@ -61,6 +72,9 @@ class Trees:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-signals")
         self._leftovers: dict[Tree, None] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._unclear: set[str] = set()
+        """Runs (`Target.run`) of which something may be left."""
+        self._when_clear: list[tuple[set[str], Callable[[], None]]] = []
 
     async def suspend(self, tree: Tree) -> None:
         """Stop every process of the tree. Raises OSError."""
@@ -78,6 +92,7 @@ class Trees:
         Returns when none is left, or none that this process may signal.
         """
         loop = asyncio.get_running_loop()
+        self._unclear.add(tree.target.run)
         deadline = loop.time() + self._kill_after
         pause = FIRST_PAUSE
         step = _ask_to_end
@@ -86,11 +101,13 @@ class Trees:
             pause = min(pause * 1.5, LONGEST_PAUSE)
             late = loop.time() - deadline
             step = _is_alive if late < 0 else _kill_command if late < LAUNCHER_GRACE else _kill
-        await self._attempt(_remove_group, tree)
+        await self._attempt(_clear, tree)
+        self._cleared([tree])
 
     def sweep_later(self, tree: Tree) -> None:
         """Kill what a job whose first process has ended left behind; one look serves many jobs."""
         self._leftovers[tree] = None
+        self._unclear.add(tree.target.run)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
@@ -104,12 +121,43 @@ class Trees:
     async def _sweep(self) -> None:
         pause = SWEEP_PAUSE
         while self._leftovers:
-            trees, self._leftovers = list(self._leftovers), {}
-            left = await self._attempt(_sweep, trees)
-            self._leftovers.update(dict.fromkeys(trees if left is True else left))
+            left = await self._sweep_once()
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE) if left else SWEEP_PAUSE
         self._sweeper = None
+
+    async def _sweep_once(self) -> bool:
+        """Sweep all that is to be swept; whether anything was, which is looked at again."""
+        trees = list(self._leftovers)
+        found = await self._attempt(_sweep, trees)
+        left = trees if found is True else found
+        clear = set(trees).difference(left)
+        for tree in clear:
+            self._leftovers.pop(tree, None)
+        self._cleared(clear)
+        return bool(left)
+
+    def when_clear(self, runs: Iterable[str], action: Callable[[], None]) -> None:
+        """Do this once nothing can be left of these runs (`Target.run`): at once, or when it is swept.
+
+        Not at all if this is closed before: what is on record of them tells the next one to look.
+        """
+        unclear = self._unclear.intersection(runs)
+        if unclear:
+            self._when_clear.append((unclear, action))
+        else:
+            action()
+
+    def _cleared(self, trees: Iterable[Tree]) -> None:
+        runs = {tree.target.run for tree in trees}
+        self._unclear -= runs
+        waiting, self._when_clear = self._when_clear, []
+        for unclear, action in waiting:
+            unclear -= runs
+            if unclear:
+                self._when_clear.append((unclear, action))
+            else:
+                action()
 
     async def _attempt(self, work: Callable[[Account, A], T], on: A) -> T | Literal[True]:
         """Do it in the thread; True, "there is more to do", if the machine is too short of something."""
@@ -126,7 +174,7 @@ class Trees:
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
         if self._leftovers:
-            await self._attempt(_sweep, list(self._leftovers))
+            await self._sweep_once()
         self._thread.shutdown(wait=True)
 
     def _run(self, work: Callable[[], T]) -> Awaitable[T]:
@@ -160,19 +208,27 @@ def _kill(account: Account, tree: Tree) -> bool:
 
 def _sweep(account: Account, trees: list[Tree]) -> list[Tree]:
     """SIGKILL the leftovers of these trees; returns the trees that had any."""
-    left = []
-    for tree in trees:
-        if tree.cgroup is not None:
-            if _kill(account, tree):
-                left.append(tree)
-            else:
-                _remove_group(account, tree)
+    left = [tree for tree in trees if tree.cgroup is not None and _kill(account, tree)]
     loose = [tree for tree in trees if tree.cgroup is None]
     found = account.find([tree.target for tree in loose]) if loose else {}
     left.extend(tree for tree in loose if account.send(found[tree.target], signal.SIGKILL))
+    for tree in set(trees).difference(left):
+        _clear(account, tree)
     return left
 
 
-def _remove_group(account: Account, tree: Tree) -> None:
+def _clear(account: Account, tree: Tree) -> None:
+    """Remove what a tree of which nothing lives any more has left: its group and its temporary folder."""
     if tree.cgroup is not None:
         cgroups.remove(tree.cgroup)
+    if tree.scratch is not None and _is_folder_of(account, tree.scratch):
+        with account.piped(["/bin/sh", "-c", _REMOVE, "sh", str(tree.scratch)], _ENVIRONMENT):
+            log.info("%s, which a killed launcher has left, is removed", tree.scratch)
+
+
+def _is_folder_of(account: Account, path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == account.uid

@@ -64,6 +64,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("probe", "config drm.base engines errors launcher runas workspace"),
     # What moves tasks on.
     ("gate", ""),
+    ("ticker", ""),
+    ("doubts", ""),
     ("faults", ""),
     ("notify", ""),
     ("logs", ""),
@@ -79,7 +81,10 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("outcome", "drm.base states tasks verdict"),
     ("reaping", "drm.base errors outcome states store"),
     ("claims", "drm.base launcher outcome store"),
-    ("sync", "claims config drm.base gate launcher outcome reaping states store tasks verdict workspace"),
+    (
+        "sync",
+        "claims config doubts drm.base gate launcher outcome reaping states store tasks verdict workspace",
+    ),
     ("submission", "config drm.base errors faults gate launcher states store sync tasks workspace"),
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),
     ("particulars", "callers controls drm.base tasks view"),

@@ -91,6 +91,23 @@ def test_it_runs_the_command_and_leaves_claim_ending_and_doorbells(place: Place)
     assert not list(spec.control.glob("drmaaticd-*"))  # the job's own TMPDIR
 
 
+def test_a_temporary_folder_goes_though_the_command_may_not_write_there_any_more(place: Place) -> None:
+    spec = place.spec(
+        'mkdir -p "$TMPDIR/a/b" && echo x >"$TMPDIR/a/b/c" && chmod -R a-w "$TMPDIR/a" || exit 9; exit 3'
+    )
+    # Root may write everywhere, unless that power is taken from it.
+    powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*powerless, "/bin/sh", str(spec.control / "run.sh")],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(spec.control), **LOCAL},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert not list(spec.control.glob("drmaaticd-*"))
+
+
 def test_the_environment_is_fixed_and_nothing_of_the_daemon_is_in_it(place: Place) -> None:
     spec = place.spec(
         'env -0 >environment; echo x >"$TMPDIR/file"', environment={"A": "1\n'2'", "LANG": "C"}, cpus=3
@@ -131,6 +148,36 @@ def test_statuses_that_mean_something_to_a_drm_are_kept_from_it(place: Place) ->
         ending = launcher.read(spec.control).ending
         assert ending is not None
         assert ending.status == status
+
+
+NAMES_OF_THE_LAUNCHER = (
+    *("command", "prepares", "preparing", "control", "here", "index", "status", "task", "out", "folder"),
+    *("cpus", "attempt", "running", "own_tmp", "word", "spool"),
+)
+
+
+def test_a_scripts_variables_may_have_any_name(place: Place) -> None:
+    spec = place.spec(
+        'echo "$command|$prepares|$here|$1"',
+        arguments=("an argument",),
+        environment=dict.fromkeys(NAMES_OF_THE_LAUNCHER, "/bin/false"),
+        setup=("status=3; preparing=/; out=/dev/null",),
+    )
+    assert run(spec) == 0
+    assert place.output(spec.task) == "/bin/false|/bin/false|/bin/false|an argument\n"
+    spec = place.spec("echo ran", setup=(*(f"{name}=/bin/false" for name in NAMES_OF_THE_LAUNCHER),))
+    assert run(spec) == 0
+    assert place.output(spec.task) == "ran\n"
+
+
+def test_a_script_may_set_a_path_without_the_systems_tools(place: Place) -> None:
+    spec = place.spec("echo $PATH; exit 4", environment={"PATH": "/nowhere"}, setup=(":",))
+    assert run(spec) == 4
+    found = launcher.read(spec.control)
+    assert found.ending is not None
+    assert (found.ending.status, found.reason) == (4, None)
+    spec = place.spec("exit 0", setup=("rm() { :; }", "PATH=/nowhere"))
+    assert run(spec) == 0
 
 
 def test_modules_and_setup_lines_come_before_the_command(place: Place) -> None:

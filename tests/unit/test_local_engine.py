@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -414,6 +415,86 @@ async def test_a_killed_launcher_is_an_ending_with_its_signal(place: Place, stat
 
 
 @in_loop
+async def test_the_temporary_folder_of_a_killed_launcher_goes(place: Place, state: Path) -> None:
+    body = (
+        'mkdir "$TMPDIR/a" && echo x >"$TMPDIR/a/b" && chmod a-w "$TMPDIR/a"; '
+        'stat -c %a "$TMPDIR"; echo "$TMPDIR"; ' + WAITING
+    )
+    left = []
+    async with running(state) as engine:
+        for _ in range(2):
+            job = place.job(body)
+            job_id = await engine.submit(job)
+            mode, name = await until(
+                lambda job=job: said if len(said := place.output(job.task).split()) > 1 else []
+            )
+            folder = Path(name)
+            assert mode == "700"
+            assert folder.parent == Path(tempfile.gettempdir())
+            left.append((job_id, folder))
+        job_id, folder = left[0]
+        os.kill(identity_of(state, job_id).pid, signal.SIGKILL)
+        await until_state(engine, job_id, JobState.ENDED)
+        await until(lambda: not folder.exists())
+        assert left[1][1].exists()
+    job_id, folder = left[1]
+    os.kill(identity_of(state, job_id).pid, signal.SIGKILL)  # while there is no engine
+    async with running(state) as engine:
+        await until_state(engine, job_id, JobState.ENDED)
+        await until(lambda: not folder.exists())
+
+
+@in_loop
+async def test_a_job_is_on_record_until_what_it_left_is_swept(
+    place: Place, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_look = threading.Event()
+    find = OwnAccount.find
+
+    def find_later(account: OwnAccount, targets: Any) -> Any:
+        may_look.wait()
+        return find(account, targets)
+
+    monkeypatch.setattr(OwnAccount, "find", find_later)
+    async with running(state) as engine:
+        try:
+            job = place.job("echo $$ >pid; kill -9 $PPID; sleep 600")
+            job_id = await engine.submit(job)
+            await until_state(engine, job_id, JobState.ENDED)
+            assert (await engine.finished(job_id)).state is JobState.ENDED
+            assert (await engine.finished(job_id)).state is JobState.UNKNOWN
+            await until(lambda: state_of(state, job_id)["phase"] == "ended")
+            assert alive(pid_in(job.folder / "pid"))
+        finally:
+            may_look.set()
+        await until(lambda: not list((state / "local").glob("*.json")))
+        assert not alive(pid_in(job.folder / "pid"))
+
+
+@in_loop
+async def test_what_lies_in_the_place_of_a_temporary_folder_is_let_alone(
+    place: Place, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    async with running(state, slots=0) as engine:
+        job = place.job('echo "$TMPDIR"; echo x >"$TMPDIR/file"; exit 4')
+        job_id = await engine.submit(job)
+    link = tmp_path / f"drmaaticd-{job_id}-0"
+    link.symlink_to(kept)
+    async with running(state) as engine:
+        await until_state(engine, job_id, JobState.ENDED)
+        ending = place.evidence(job.task).ending
+        assert ending is not None
+        assert ending.status == 4
+        assert Path(place.output(job.task).strip()).name.startswith("drmaaticd-")
+    assert link.is_symlink()
+    assert kept.exists()
+    assert not list(kept.iterdir())
+
+
+@in_loop
 async def test_no_more_jobs_than_slots_run_at_once(place: Place, state: Path) -> None:
     here, seen = place.root / "here", place.root / "seen"
     here.mkdir()
@@ -520,12 +601,12 @@ async def test_the_daemons_environment_does_not_reach_the_job(
     place: Place, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SECRET", "SLURM_JOB_ID", "JOB_ID", "SGE_TASK_ID", "PBS_JOBID", "LC_ALL", "BASH_ENV"):
-        monkeypatch.setenv(name, "987")
+        monkeypatch.setenv(name, "no-uuid")
     async with running(state) as engine:
         job = place.job("env")
         job_id = await engine.submit(job)
         await until_state(engine, job_id, JobState.ENDED)
-        assert "987" not in place.output(job.task)
+        assert "no-uuid" not in place.output(job.task)
         claim = place.evidence(job.task).claim
         assert claim is not None
         assert claim.job_id == job_id
@@ -619,6 +700,100 @@ async def test_a_lack_of_descriptors_loses_nothing(
     ending = place.evidence(queued.task).ending
     assert ending is not None
     assert ending.status == 6
+
+
+def held_descriptors() -> dict[int, str]:
+    """This process's descriptors and what they are of."""
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own
+            found[int(path.name)] = str(path.readlink())
+    return found
+
+
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """Let this process open so many descriptors more."""
+    fillers: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    top = max(held_descriptors()) + 1
+    try:
+        while (filler := os.open(os.devnull, os.O_RDONLY)) < top:
+            fillers.append(filler)
+        fillers.append(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filler + 1 + count, hard))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            os.close(filler)
+
+
+class Recording(OwnAccount):
+    """Remembers whom it started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[int] = []
+
+    def spawn(self, *args: Any) -> int:
+        self.started.append(super().spawn(*args))
+        return self.started[-1]
+
+    def reaped(self) -> bool:
+        """Whether all that were started have ended and been waited for."""
+        for pid in self.started:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+                return False
+        return True
+
+
+def test_a_start_that_lacks_a_descriptor_keeps_none_and_leaves_no_process() -> None:
+    account = Recording()
+    before = held_descriptors()
+    errors = 0
+    for room in range(20):
+        held = None
+        with room_for(room), contextlib.suppress(OSError):
+            held = processes.start_held(["/bin/true"], {}, account)
+        if held is not None:
+            break
+        errors += 1
+        assert held_descriptors() == before, f"with room for {room}"
+        assert account.reaped()
+    assert held is not None
+    assert errors >= 3
+    identity = held.identity
+    for room in range(3):
+        with room_for(room):
+            try:
+                pidfd = processes.open_process(identity)
+            except OSError:
+                pidfd = None
+        if pidfd is not None:
+            os.close(pidfd)
+    held.release()
+    os.close(held.pidfd)
+    processes.wait_for(identity.pid)
+    assert held_descriptors() == before
+
+
+@pytest.mark.parametrize("shortage", ["read_stat", "boot_id"])
+def test_a_process_that_cannot_be_looked_at_is_let_go_of(
+    monkeypatch: pytest.MonkeyPatch, shortage: str
+) -> None:
+    def short_of_descriptors(*args: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    account = Recording()
+    before = held_descriptors()
+    monkeypatch.setattr(processes, shortage, short_of_descriptors)
+    with pytest.raises(OSError, match="Too many"):
+        processes.start_held(["/bin/true"], {}, account)
+    assert account.started
+    assert account.reaped()
+    assert held_descriptors() == before
 
 
 @pytest.mark.logs("is damaged and is put aside")

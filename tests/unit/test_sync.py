@@ -622,6 +622,42 @@ async def test_an_array_is_one_task_with_a_state_for_each_member(house: Callable
 
 
 @over
+async def test_a_large_array_leaves_the_loop_to_others(house: Callable[..., Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync, "MEMBERS", 20)
+        await _sweep_a_large_array(house, patch)
+
+
+async def _sweep_a_large_array(house: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    async with house() as h:
+        uuid = await h.add(array={"begin": 1, "end": 1000, "step": 1})
+        job_id = await h.submitted(uuid)
+        for index in range(1, 1001):
+            h.engine.begin(h.engine.element(job_id, index))
+        reads, turns = 0, 0
+        get = h.store.get
+
+        def counted(uuid: str) -> Task | None:
+            nonlocal reads
+            reads += 1
+            return get(uuid)
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        patch.setattr(h.store, "get", counted)
+        beside = asyncio.create_task(others())
+        await h.sync.sweep()
+        beside.cancel()
+        assert get(uuid).members == "r" * 1000
+        assert reads < 200  # and not one for each member
+        assert turns > 90  # to look at the answers, and to judge them
+
+
+@over
 async def test_a_stopped_array_keeps_what_was_done(house: Callable[..., Any]) -> None:
     async with house() as h:
         uuid = await h.add(array={"begin": 1, "end": 3, "step": 1})
