@@ -6,7 +6,7 @@ SHELL = /bin/sh
 VENV = .venv
 BIN = $(VENV)/bin
 # Tests at a time. Most of them wait, so there may be more than cores.
-JOBS = 4
+JOBS = 5
 # What takes longest begins first: files are handed out in this order, and each to one process.
 LONGEST = tests/cluster tests/runas
 URL = http://127.0.0.1:8300

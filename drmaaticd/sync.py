@@ -13,6 +13,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from drmaaticd import launcher
 from drmaaticd.claims import Claims, Key
@@ -25,6 +26,7 @@ from drmaaticd.outcome import array_changes, indices, single_changes
 from drmaaticd.reaping import Reaper
 from drmaaticd.states import State
 from drmaaticd.store import Store
+from drmaaticd.strangers import Strangers
 from drmaaticd.tasks import MEMBER_STATES, Task
 from drmaaticd.verdict import Patience, Verdict, judge
 from drmaaticd.workspace import Workspace
@@ -33,10 +35,6 @@ log = logging.getLogger(__name__)
 
 #: Doorbells that one pass answers; the rest waits for the next, so that the loop is never long away.
 DOORBELLS_PER_PASS = 500
-
-#: Names in the spool that are of no task here: so many are left alone, and so many told of.
-STRANGE_KEPT = 1000
-STRANGE_TOLD = 20
 
 #: Seconds without a submission after which the DRM is asked about the new jobs, and of how many in one
 #: pass; the sweep comes to all of them anyway.
@@ -51,6 +49,17 @@ MEMBERS = 1000
 
 #: Seconds between two refreshes of a network file system's view of the spool.
 REFRESH_INTERVAL = 1.0
+
+
+class Answer(NamedTuple):
+    """What the DRM said of a job, and the id of the task's job as it was then: it may be another by now."""
+
+    report: Report
+    job_id: str
+
+
+Ground = tuple[Evidence, Answer | None]
+"""What a job is judged by."""
 
 
 class Sync:
@@ -76,8 +85,7 @@ class Sync:
         self._fresh_at = 0.0
         self._calm = 0.0 if engine.endings_are_prompt else CALM
         self._doubts = Doubts(2 * config.drm.sweep_interval)
-        self._strange: set[str] = set()
-        self._cluttered = False
+        self._strangers = Strangers()
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
         self._claims = Claims(store, engine, self._sweep_budget)
@@ -120,7 +128,7 @@ class Sync:
             bell = launcher.parse_doorbell(name)
             task = self._store.get(bell.task) if bell is not None else None
             if bell is None or task is None:
-                if self._is_left_alone(name):
+                if self._strangers.leave(name):
                     continue
                 dead.append(name)
             elif task.final:
@@ -139,7 +147,7 @@ class Sync:
                 raise
         if rung or dead:
             await self._store.durable()
-            self._strange.update(await self._files.run(self._workspace.clear_spool, [*rung, *dead]))
+            self._strangers.names.update(await self._files.run(self._workspace.clear_spool, [*rung, *dead]))
         return len(keys)
 
     def _reap_again(self, looks: Iterable[Key]) -> set[Key]:
@@ -166,24 +174,9 @@ class Sync:
             self._refreshed = time.monotonic()
         return [
             name
-            for name in launcher.doorbells(spool, DOORBELLS_PER_PASS + len(self._strange))
-            if name not in self._strange
+            for name in launcher.doorbells(spool, DOORBELLS_PER_PASS + len(self._strangers.names))
+            if name not in self._strangers.names
         ][:DOORBELLS_PER_PASS]
-
-    def _is_left_alone(self, name: str) -> bool:
-        """A doorbell of a task that is not here stays: it may belong to another daemon's store.
-
-        Not any number of them: whoever may ring may also fill the folder with names.
-        """
-        if len(self._strange) >= STRANGE_KEPT:
-            if not self._cluttered:
-                log.warning("the spool holds more than %d names of no task; others go", STRANGE_KEPT)
-            self._cluttered = True
-            return False
-        self._strange.add(name)
-        if len(self._strange) <= STRANGE_TOLD:
-            log.warning("the spool holds a doorbell of an unknown task, which is left alone: %r", name)
-        return True
 
     # -- the sweep --------------------------------------------------------------------------
 
@@ -228,20 +221,14 @@ class Sync:
             if not MEMBER_STATES[letter].final
         }
 
-    async def _weigh(self, reports: Mapping[Key, Report]) -> None:
+    async def _weigh(self, answers: Mapping[Key, Answer]) -> None:
         """Judge what the DRM said; the launcher is heard wherever the DRM speaks of no live job."""
         silent = [
-            key for key, report in reports.items() if report.state in (JobState.ENDED, JobState.UNKNOWN)
+            key for key, (report, _) in answers.items() if report.state in (JobState.ENDED, JobState.UNKNOWN)
         ]
         evidence = await self._read(silent)  # after the DRM's answer: an ending comes before it
-        adopted = await self._adopt(evidence)
-        await self._judge_all(
-            {
-                # What was asked about a job that is not its task's is no answer.
-                key: (evidence.get(key, NOTHING), None if key[0] in adopted else report)
-                for key, report in reports.items()
-            }
-        )
+        await self._adopt(evidence)
+        await self._judge_all({key: (evidence.get(key, NOTHING), answers[key]) for key in answers})
 
     # -- looking at single jobs ---------------------------------------------------------------
 
@@ -261,19 +248,19 @@ class Sync:
                 whole = self._whole(jobs, key[0])
                 if whole is not None:
                     questions.setdefault(self._job_id(whole, key[1]), []).append(key)
-        reports: dict[Key, Report] = {}
+        answers: dict[Key, Answer] = {}
         if questions:
-            reports = await self._ask(questions)
-            gone = [key for key, report in reports.items() if report.state is JobState.ENDED]
+            answers = await self._ask(questions)
+            gone = [key for key, (report, _) in answers.items() if report.state is JobState.ENDED]
             evidence.update(await self._read(gone))
-        await self._judge_all({key: (found, reports.get(key)) for key, found in evidence.items()})
+        await self._judge_all({key: (found, answers.get(key)) for key, found in evidence.items()})
 
     def _needs_the_drm(self, key: Key, found: Evidence, asked: set[Key]) -> bool:
         if found.ending is None:
             return key in asked
         return found.ending.provisional or (self._engine.endings_are_prompt and found.ending.status != 0)
 
-    async def _ask(self, questions: Mapping[str, Sequence[Key]]) -> dict[Key, Report]:
+    async def _ask(self, questions: Mapping[str, Sequence[Key]]) -> dict[Key, Answer]:
         try:
             answers = await self._engine.states(list(questions), self._sweep_budget)
         except EngineError as error:
@@ -283,12 +270,12 @@ class Sync:
 
     async def _told(
         self, asked: Mapping[str, Sequence[Key]], reports: Mapping[str, Report]
-    ) -> dict[Key, Report]:
+    ) -> dict[Key, Answer]:
         """What the DRM said, by job: of an id that it gave twice, each job is told what is true of it.
 
         An answer about a job that is its task's no more (it was submitted again meanwhile) is none.
         """
-        told: dict[Key, Report] = {}
+        told: dict[Key, Answer] = {}
         jobs: dict[str, str | None] = {}  # a record is read once for many of its members
         for count, (job_id, report) in enumerate(reports.items(), 1):
             if count % MEMBERS == 0:
@@ -297,7 +284,7 @@ class Sync:
             for key in asked.get(job_id, ()):
                 whole = self._whole(jobs, key[0])
                 if whole is not None and job_id == self._job_id(whole, key[1]):
-                    told[key] = report.about(key[0])
+                    told[key] = Answer(report.about(key[0]), whole)
         return told
 
     def _whole(self, jobs: dict[str, str | None], uuid: str) -> str | None:
@@ -321,17 +308,15 @@ class Sync:
 
         return await self._files.run(read)
 
-    async def _adopt(self, evidence: Mapping[Key, Evidence]) -> set[str]:
-        """Take the jobs' claims into the records; the tasks whose job was thought to be another."""
-        adopted = await self._claims.adopt(evidence)
-        for uuid in adopted:
+    async def _adopt(self, evidence: Mapping[Key, Evidence]) -> None:
+        """Take the jobs' claims into the records."""
+        for uuid in await self._claims.adopt(evidence):
             self.watch(uuid)
-        return adopted
 
     # -- judging and writing ----------------------------------------------------------------
 
-    async def _judge_all(self, grounds: Mapping[Key, tuple[Evidence, Report | None]]) -> None:
-        by_task: dict[str, dict[int | None, tuple[Evidence, Report | None]]] = {}
+    async def _judge_all(self, grounds: Mapping[Key, Ground]) -> None:
+        by_task: dict[str, dict[int | None, Ground]] = {}
         for (uuid, index), ground in grounds.items():
             by_task.setdefault(uuid, {})[index] = ground
         judged = 0
@@ -343,9 +328,7 @@ class Sync:
                     judged = 0
                     await asyncio.sleep(0)
 
-    async def _judge_task(
-        self, uuid: str, members: Mapping[int | None, tuple[Evidence, Report | None]]
-    ) -> None:
+    async def _judge_task(self, uuid: str, members: Mapping[int | None, Ground]) -> None:
         """Judge jobs of one task, whose record is read once for many of them, and write it once."""
         task: Task | None = None
         verdicts: dict[int | None, Verdict] = {}
@@ -357,8 +340,12 @@ class Sync:
             if task is None or task.final:
                 return
             known = indices(task)
-            for index, (evidence, report) in some:
-                verdict = self._judge(task, known, index, evidence, report)
+            for index, (evidence, answer) in some:
+                # The task may have been submitted again, or a claim been heard, since the DRM was asked.
+                now = answer is not None and answer.job_id == task.job_id
+                verdict = self._judge(
+                    task, known, index, evidence, answer.report if answer is not None and now else None
+                )
                 if verdict is not None:
                     verdicts[index] = verdict
         if task is not None and verdicts:
@@ -367,13 +354,11 @@ class Sync:
     def _act_on(
         self,
         task: Task,
-        members: Mapping[int | None, tuple[Evidence, Report | None]],
+        members: Mapping[int | None, Ground],
         verdicts: dict[int | None, Verdict],
     ) -> None:
         """Write what the verdicts on a task's jobs change, or that all of them are lost."""
         if any(verdict.resubmit for verdict in verdicts.values()):
-            if task.job_id is None:
-                return  # two have seen the loss, and the first has told it
             known = indices(task)
             whole = 1 if task.array is None else len(known)
             if len(verdicts) == whole and all(verdict.resubmit for verdict in verdicts.values()):

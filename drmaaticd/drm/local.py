@@ -345,8 +345,7 @@ class LocalEngine:
         deadline = self._loop.time() + budget
         reports: dict[str, Report] = {}
         for count, job_id in enumerate(job_ids, 1):
-            job, index = self._lookup(job_id)
-            reports[job_id] = Report(JobState.UNKNOWN) if job is None else _about(job, index)
+            reports[job_id] = _about(*self._lookup(job_id))
             if count % SLICE == 0:
                 await asyncio.sleep(0)
                 if self._loop.time() > deadline:
@@ -356,10 +355,8 @@ class LocalEngine:
     async def finished(self, job_id: str) -> Report:
         """What the engine says of a job, which it forgets if that has ended."""
         job, index = self._lookup(job_id)
-        if job is None:
-            return Report(JobState.UNKNOWN)
         report = _about(job, index)
-        if report.state is JobState.ENDED:
+        if job is not None and report.state is JobState.ENDED:
             self._forget(job, index)
         return report
 
@@ -447,6 +444,6 @@ class LocalEngine:
                     raise PassingFault(f"its processes cannot be reached: {error}") from None
 
 
-def _about(job: LocalJob, index: int | None) -> Report:
+def _about(job: LocalJob | None, index: int | None) -> Report:
     """What is known of a job or a member, and whose it is."""
-    return replace(job.report(index), task=job.task)
+    return Report(JobState.UNKNOWN) if job is None else replace(job.report(index), task=job.task)

@@ -80,10 +80,12 @@ TABLE: tuple[tuple[str, str], ...] = (
     ),
     ("outcome", "drm.base states tasks verdict"),
     ("reaping", "drm.base errors outcome states store"),
+    ("strangers", ""),
     ("claims", "drm.base launcher outcome store"),
     (
         "sync",
-        "claims config doubts drm.base gate launcher outcome reaping states store tasks verdict workspace",
+        "claims config doubts drm.base gate launcher outcome reaping states store strangers tasks verdict"
+        " workspace",
     ),
     ("submission", "config drm.base errors faults gate launcher states store sync tasks workspace"),
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),

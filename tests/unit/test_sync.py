@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from drmaaticd import config, launcher, reaping, submission, sync
+from drmaaticd import config, launcher, reaping, strangers, submission, sync
 from drmaaticd.changes import Changes
 from drmaaticd.controls import Controls
 from drmaaticd.drm.base import Array, JobState, PassingFault, Refused, Report, Usage
@@ -484,7 +484,7 @@ async def test_a_strange_doorbell_is_left_alone_and_told_once(house: Callable[..
 @over
 async def test_a_spool_full_of_names_is_cleared(house: Callable[..., Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sync, "STRANGE_KEPT", 5)
+        patch.setattr(strangers, "KEPT", 5)
         await _clear_names(house)
 
 
@@ -752,6 +752,30 @@ async def test_a_loss_that_two_have_seen_is_one(house: Callable[..., Any]) -> No
         )
         assert await h.submitted(lost) == "2"
         assert h.get(lost).attempt == 2
+        assert len(h.engine.submitted) == 3
+
+
+@pytest.mark.logs("the cluster lost job 1 and gave its id to another")
+@over
+async def test_an_answer_about_the_lost_job_says_nothing_of_the_next(house: Callable[..., Any]) -> None:
+    async with house(MemoryEngine(tells_tasks=True)) as h:
+        lost, _ = await lost_to_another(h)
+        read, again, late = h.sync._read, asyncio.Event(), asyncio.Event()
+
+        async def read_late(keys: Any) -> Any:
+            if not late.is_set():
+                late.set()
+                await again.wait()
+            return await read(keys)
+
+        h.sync._read = read_late
+        slow = asyncio.create_task(h.sync.sweep())
+        await late.wait()
+        await h.sync.sweep()
+        assert await h.submitted(lost) == "2"
+        again.set()
+        await slow
+        assert (h.get(lost).job_id, h.get(lost).attempt) == ("2", 2)
         assert len(h.engine.submitted) == 3
 
 
