@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
 from drmaaticd import logs, runas
@@ -39,7 +40,7 @@ from drmaaticd.service import Service
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.sync import Sync
-from drmaaticd.ticker import Ticker, Timer
+from drmaaticd.ticker import SteadyLoop, Timer
 from drmaaticd.watching import Watching
 from drmaaticd.web.app import WebApplication, make_app, make_server
 from drmaaticd.web.requestid import RequestIdFilter
@@ -213,7 +214,9 @@ class Daemon:
         ]
         for timer in self._timers:
             timer.start()
-        self._watchdog = Ticker(self._notifier.watchdog_interval or 3600.0, self._notifier.watchdog)
+        self._watchdog = PeriodicCallback(
+            self._notifier.watchdog, (self._notifier.watchdog_interval or 3600.0) * 1000
+        )
         self._watchdog.start()
         self._admin = AdminSocket(self.config.paths.state_dir, self._accounts)
         await self._admin.start()
@@ -341,6 +344,7 @@ def run(config: Config) -> int:
     protect_memory()
 
     async def main() -> int:
+        SteadyLoop()
         return await Daemon(config, Notifier.from_environment()).serve()
 
     return asyncio.run(main())

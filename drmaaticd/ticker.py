@@ -1,50 +1,27 @@
-"""What is done every so often, by a clock that nobody can set.
+"""What is done every so often, and Tornado's loop by a clock that nobody can set.
 
-Tornado's `PeriodicCallback` goes by the time of day: when that is set back by an hour, it does nothing
-for an hour.
+Of itself Tornado reckons its callbacks and time-outs by the time of day: when that is set back by an
+hour, a `PeriodicCallback` does nothing for an hour.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
+
+from tornado.ioloop import PeriodicCallback
+from tornado.platform.asyncio import AsyncIOMainLoop
 
 log = logging.getLogger(__name__)
 
 
-class Ticker:
-    """Calls a function every so often. What it raises goes to the loop's exception handler."""
+class SteadyLoop(AsyncIOMainLoop):
+    """Tornado's view of the running asyncio loop. To be made before anything of Tornado's asks for one."""
 
-    def __init__(self, seconds: float, function: Callable[[], object]) -> None:
-        self._seconds = seconds
-        self._function = function
-        self._next = 0.0
-        self._handle: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        """Begin; the first call comes after the interval."""
-        self.stop()
-        self._next = asyncio.get_running_loop().time()
-        self._schedule()
-
-    def stop(self) -> None:
-        """No more calls."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def _schedule(self) -> None:
-        """The next call, a whole number of intervals after the first: those that were missed are left out."""
-        loop = asyncio.get_running_loop()
-        behind = max(loop.time() - self._next, 0.0)
-        self._next += (math.floor(behind / self._seconds) + 1) * self._seconds
-        self._handle = loop.call_at(self._next, self._call)
-
-    def _call(self) -> None:
-        self._schedule()
-        self._function()
+    def time(self) -> float:
+        """Seconds by asyncio's own clock, which is monotonic."""
+        return self.asyncio_loop.time()
 
 
 class Timer:
@@ -55,15 +32,15 @@ class Timer:
         self._function = function
         self._run: asyncio.Task[None] | None = None
         self._failed = False
-        self._ticker = Ticker(seconds, self._start_run)
+        self._callback = PeriodicCallback(self._start_run, seconds * 1000)
 
     def start(self) -> None:
         """Begin; the first run comes after the interval."""
-        self._ticker.start()
+        self._callback.start()
 
     async def stop(self) -> None:
-        """No more runs; the one under way is awaited."""
-        self._ticker.stop()
+        """No more runs; the one under way is awaited, which `PeriodicCallback.stop` does not do."""
+        self._callback.stop()
         if self._run is not None:
             await asyncio.gather(self._run, return_exceptions=True)
 

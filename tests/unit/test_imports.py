@@ -127,7 +127,7 @@ OUTSIDE: dict[str, str] = {
     "shtab": "client",
     "sortedcontainers": "store",
     "tinydb": "journal store",
-    "tornado": "auth daemon web",
+    "tornado": "auth daemon ticker web",
     "tqdm": "client",
     "zipstream-ng": "archive",
 }
