@@ -130,11 +130,13 @@ make_commands() {
     echo "PluginDir=$libraries/slurm-wlm" >>"$ROOT/etc/slurm/outside.conf"
     mkdir -p "$ROOT/outside"
     for name in $COMMANDS; do
+        # Some releases' are symbolic links, which outside would lead to another Slurm's.
+        program=$($IN readlink -f "/usr/bin/$name")
         cat >"$ROOT/outside/$name" <<EOT
 #!/bin/sh
 SLURM_CONF=$ROOT/etc/slurm/outside.conf
 export SLURM_CONF
-exec $1 --library-path $libraries:$libraries/slurm-wlm $ROOT/usr/bin/$name "\$@"
+exec $1 --library-path $libraries:$libraries/slurm-wlm $ROOT$program "\$@"
 EOT
         chmod 755 "$ROOT/outside/$name"
     done
@@ -237,8 +239,12 @@ prepare() {
         mv "$ROOT$CONF.new" "$ROOT$CONF"
         mv "$ROOT$GRES_CONF.new" "$ROOT$GRES_CONF"
     fi
-    # Newer nodes' daemons ask for control groups, whether or not they are used.
-    [ -z "$RELEASE" ] || echo CgroupPlugin=disabled >"$ROOT/etc/slurm/cgroup.conf"
+    # From 23.11 on a node's daemon ends where there are no control groups, used or not; the oldest
+    # releases do not know the word.
+    case ${RELEASE:+$($IN slurmd -V)} in
+        ''|*' '2[01].*) ;;
+        *) echo CgroupPlugin=disabled >"$ROOT/etc/slurm/cgroup.conf" ;;
+    esac
     make_commands
 }
 
