@@ -87,6 +87,7 @@ class SlurmEngine:
         self._commands = Commands() if commands is None else commands
         self._fault: str | None = "Slurm has not been asked yet"
         self._accounting = Accounting(self._commands)
+        self._states = answers.all_states("")
         self._probe: asyncio.Task[None] | None = None
         self._doubtful: dict[str, None] = {}
         self._arrays: dict[str, Array] = {}
@@ -105,6 +106,8 @@ class SlurmEngine:
             raise ConfigurationError([Finding(self._config_file, text, "drm.native") for text in problems])
         self._commands.find(self._config_file)
         try:
+            version = await self._commands.run(Kind.QUESTION, "scontrol", ["--version"])
+            self._states = answers.all_states(version.out)
             await self._ready()
             await self._learn()
         except EngineError as error:
@@ -264,10 +267,7 @@ class SlurmEngine:
 
     async def _list(self, job_id: str | None = None) -> Listing:
         """Every job of this account that the controller knows, or one job (or array) alone."""
-        which = ["--user", self._commands.user]
-        if job_id is not None:
-            which = ["--jobs", answers.base_of(job_id)]  # with what else there is of its array
-        arguments = ["--noheader", "--array", "--states=all", f"--format={answers.SQUEUE_FORMAT}", *which]
+        arguments = answers.listing_arguments(self._states, self._commands.user, job_id)
         try:
             output = await self._say(Kind.QUESTION, "squeue", arguments, variables=ALL_INDICES)
         except EngineError as error:

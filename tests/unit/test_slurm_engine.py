@@ -259,6 +259,21 @@ async def test_two_thousand_jobs_are_one_command(slurm: Slurm) -> None:
 
 
 @in_loop
+async def test_an_old_squeue_is_asked_for_each_state_by_name(slurm: Slurm) -> None:
+    slurm.say(
+        "scontrol",
+        "case $1 in --version) echo slurm-wlm 20.11.4 ;; *) echo Slurmctld is UP ;; esac",
+    )
+    slurm.say(
+        "squeue",
+        f"case \"$*\" in *stopped*) echo '7|STOPPED|None|t-x-{UUID}' ;; esac",
+    )
+    async with slurm.engine() as engine:
+        assert (await engine.states(["7"], 1.0))["7"].state is JobState.USER_SUSPENDED
+        assert (await engine.states(["7", "8"], 1.0))["7"].state is JobState.USER_SUSPENDED
+
+
+@in_loop
 async def test_one_job_is_asked_about_alone(slurm: Slurm) -> None:
     slurm.say("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     async with slurm.engine() as engine:
