@@ -169,7 +169,13 @@ port_lines() {
     [ -z "$RELEASE" ] || printf 'SlurmctldPort=%s\nSlurmdPort=%s\n' "$PORT" $((PORT + 1))
 }
 
+# In 20.11 a partition's jobs get fewer than MaxCPUsPerNode cores, never all of them.
+spare_cores() {
+    case ${RELEASE:+$($IN slurmd -V)} in *' 20.'*) echo 1 ;; *) echo 0 ;; esac
+}
+
 configuration() {
+    spare=$(spare_cores)
     memory=$($IN slurmd -C 2>/dev/null | sed -n 's/.*RealMemory=\([0-9]*\).*/\1/p')
     cat <<EOT
 ClusterName=test
@@ -209,9 +215,9 @@ Licenses=matlab:2
 NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$CPUS RealMemory=$((memory * 9 / 10)) Gres=gpu:2
 PartitionName=main Nodes=$HOST Default=YES MaxTime=INFINITE State=UP
 # Two jobs at a time, for tests that fill it.
-PartitionName=pair Nodes=$HOST MaxCPUsPerNode=2 MaxTime=INFINITE State=UP
+PartitionName=pair Nodes=$HOST MaxCPUsPerNode=$((2 + spare)) MaxTime=INFINITE State=UP
 # Eight.
-PartitionName=eight Nodes=$HOST MaxCPUsPerNode=8 MaxTime=INFINITE State=UP
+PartitionName=eight Nodes=$HOST MaxCPUsPerNode=$((8 + spare)) MaxTime=INFINITE State=UP
 # No job that is longer than a minute.
 PartitionName=short Nodes=$HOST MaxTime=1 State=UP
 EOT
@@ -239,10 +245,10 @@ prepare() {
         mv "$ROOT$CONF.new" "$ROOT$CONF"
         mv "$ROOT$GRES_CONF.new" "$ROOT$GRES_CONF"
     fi
-    # From 23.11 on a node's daemon ends where there are no control groups, used or not; the oldest
-    # releases do not know the word.
+    # In later releases than 22.05 a node's daemon ends where there are no control groups, used or not; older
+    # ones do not know the word.
     case ${RELEASE:+$($IN slurmd -V)} in
-        ''|*' '2[01].*) ;;
+        ''|*' '2[012].*) ;;
         *) echo CgroupPlugin=disabled >"$ROOT/etc/slurm/cgroup.conf" ;;
     esac
     make_commands
