@@ -51,18 +51,6 @@ STOPS, STOP_PAUSE = 10, 0.2
 #: Characters of squeue's answer from which on it is read in a thread, not on the loop.
 PARSED_ON_THE_LOOP = 100_000
 
-_HELD = frozenset({JobState.USER_HELD, JobState.SYSTEM_HELD, JobState.USER_SYSTEM_HELD})
-_QUEUED = _HELD | {JobState.QUEUED}
-_SUSPENDED = frozenset({JobState.USER_SUSPENDED, JobState.SYSTEM_SUSPENDED})
-
-#: The states in which an action means something; Slurm itself would hold a job that runs.
-_ALLOWED_IN: Mapping[Action, frozenset[JobState]] = {
-    Action.HOLD: _QUEUED,
-    Action.RELEASE: _QUEUED,
-    Action.SUSPEND: _SUSPENDED | {JobState.RUNNING},
-    Action.RESUME: _SUSPENDED | {JobState.RUNNING},
-}
-
 
 class SlurmEngine:
     """Implements `base.Engine`.
@@ -394,8 +382,7 @@ class SlurmEngine:
         if task is not None and report.task != task:
             log.info("%s of job %s is left undone: the id belongs to another job now", action, job_id)
             return
-        allowed = _ALLOWED_IN.get(action)
-        if allowed is not None and report.state not in allowed:
+        if not slurmwords.means_something(action, report.state):
             raise Refused(f"a job that is {report.state} takes no {action}")
         try:
             await self._carry_out(job_id, action, report.state)
@@ -406,7 +393,7 @@ class SlurmEngine:
 
     async def _carry_out(self, job_id: str, action: Action, state: JobState) -> None:
         if action is Action.TERMINATE:
-            await self._order("scancel", job_id)
+            await self._terminate(job_id)
         elif action is Action.HOLD:
             await self._order("scontrol", "uhold", job_id)  # one that its owner may release
         elif action is Action.RELEASE:
@@ -418,6 +405,16 @@ class SlurmEngine:
             self._suspended.discard(job_id)
         else:
             await self._order("scancel", "--signal=CONT", "--full", job_id)
+
+    async def _terminate(self, job_id: str) -> None:
+        """End a job. Slurm kills a suspended one outright: it is resumed, to hear the signal before that."""
+        for suspended in [known for known in self._suspended if job_id in (known, answers.base_of(known))]:
+            try:
+                await self._order("scontrol", "resume", suspended)
+            except Refused as refusal:
+                log.debug("job %s is ended without being resumed: %s", suspended, refusal)
+            self._suspended.discard(suspended)
+        await self._order("scancel", job_id)
 
     async def _suspend(self, job_id: str) -> None:
         """Suspend a job; where only Slurm's operators may, stop its processes, which its owner may."""

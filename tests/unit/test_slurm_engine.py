@@ -409,6 +409,23 @@ async def test_suspending_by_right_or_by_signal(slurm: Slurm, monkeypatch: pytes
 
 
 @in_loop
+async def test_a_suspended_job_is_resumed_to_be_ended(slurm: Slurm) -> None:
+    slurm.queue(f"7_1|RUNNING|None|t-x-{UUID}", f"7_2|RUNNING|None|t-x-{UUID}")
+    async with slurm.engine() as engine:
+        await engine.control("7_2", Action.SUSPEND, UUID)
+        before = len(slurm.calls)
+        await engine.control("7_1", Action.TERMINATE, UUID)
+        await engine.control("7", Action.TERMINATE, UUID)
+        await engine.control("7_2", Action.TERMINATE, UUID)
+        told = [call for call in slurm.calls[before:] if not call.startswith("squeue")]
+        assert told == ["scancel 7_1", "scontrol resume 7_2", "scancel 7", "scancel 7_2"]
+        await engine.control("7_2", Action.SUSPEND, UUID)
+        slurm.say("scontrol", "echo 'Job is pending execution for job 7_2' >&2; exit 1")
+        await engine.control("7_2", Action.TERMINATE, UUID)
+        assert slurm.called("scancel")[-1] == "scancel 7_2"
+
+
+@in_loop
 async def test_a_job_that_ends_meanwhile_is_no_error(slurm: Slurm) -> None:
     slurm.queue(f"7|PENDING|JobHeldUser|t-x-{UUID}")
     async with slurm.engine() as engine:
