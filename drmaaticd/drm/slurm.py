@@ -48,6 +48,9 @@ GATHERING = 0.5
 #: How often a job is told to stop until Slurm shows it as stopped, and the seconds between.
 STOPS, STOP_PAUSE = 10, 0.2
 
+#: Seconds after which a node has resumed a job: 0.2 were too few, 1 was enough.
+RESUMING = 1.5
+
 #: Characters of squeue's answer from which on it is read in a thread, not on the loop.
 PARSED_ON_THE_LOOP = 100_000
 
@@ -408,12 +411,16 @@ class SlurmEngine:
 
     async def _terminate(self, job_id: str) -> None:
         """End a job. Slurm kills a suspended one outright: it is resumed, to hear the signal before that."""
+        resumed = False
         for suspended in [known for known in self._suspended if job_id in (known, answers.base_of(known))]:
+            self._suspended.discard(suspended)
             try:
                 await self._order("scontrol", "resume", suspended)
+                resumed = True
             except Refused as refusal:
                 log.debug("job %s is ended without being resumed: %s", suspended, refusal)
-            self._suspended.discard(suspended)
+        if resumed:
+            await asyncio.sleep(RESUMING)  # before that its node takes it for suspended
         await self._order("scancel", job_id)
 
     async def _suspend(self, job_id: str) -> None:

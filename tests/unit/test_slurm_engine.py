@@ -409,7 +409,10 @@ async def test_suspending_by_right_or_by_signal(slurm: Slurm, monkeypatch: pytes
 
 
 @in_loop
-async def test_a_suspended_job_is_resumed_to_be_ended(slurm: Slurm) -> None:
+async def test_a_suspended_job_is_resumed_to_be_ended(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drmaaticd.drm.slurm.RESUMING", 0.01)
     slurm.queue(f"7_1|RUNNING|None|t-x-{UUID}", f"7_2|RUNNING|None|t-x-{UUID}")
     async with slurm.engine() as engine:
         await engine.control("7_2", Action.SUSPEND, UUID)
