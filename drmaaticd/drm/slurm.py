@@ -26,7 +26,7 @@ from drmaaticd.drm.base import (
     Report,
 )
 from drmaaticd.drm.dialects import NO_SETTINGS
-from drmaaticd.drm.slurmaccounting import Accounting, keep
+from drmaaticd.drm.slurmaccounting import Accounting, keep, settle
 from drmaaticd.drm.slurmanswers import Listing
 from drmaaticd.drm.slurmcommands import ALL_INDICES, Commands, Kind, Output
 from drmaaticd.errors import ConfigurationError, Finding
@@ -48,20 +48,11 @@ GATHERING = 0.5
 #: How often a job is told to stop until Slurm shows it as stopped, and the seconds between.
 STOPS, STOP_PAUSE = 10, 0.2
 
+#: Seconds after which a node has resumed a job: 0.2 were too few, 1 was enough.
+RESUMING = 1.5
+
 #: Characters of squeue's answer from which on it is read in a thread, not on the loop.
 PARSED_ON_THE_LOOP = 100_000
-
-_HELD = frozenset({JobState.USER_HELD, JobState.SYSTEM_HELD, JobState.USER_SYSTEM_HELD})
-_QUEUED = _HELD | {JobState.QUEUED}
-_SUSPENDED = frozenset({JobState.USER_SUSPENDED, JobState.SYSTEM_SUSPENDED})
-
-#: The states in which an action means something; Slurm itself would hold a job that runs.
-_ALLOWED_IN: Mapping[Action, frozenset[JobState]] = {
-    Action.HOLD: _QUEUED,
-    Action.RELEASE: _QUEUED,
-    Action.SUSPEND: _SUSPENDED | {JobState.RUNNING},
-    Action.RESUME: _SUSPENDED | {JobState.RUNNING},
-}
 
 
 class SlurmEngine:
@@ -87,6 +78,7 @@ class SlurmEngine:
         self._commands = Commands() if commands is None else commands
         self._fault: str | None = "Slurm has not been asked yet"
         self._accounting = Accounting(self._commands)
+        self._states = answers.all_states("")
         self._probe: asyncio.Task[None] | None = None
         self._doubtful: dict[str, None] = {}
         self._arrays: dict[str, Array] = {}
@@ -105,6 +97,8 @@ class SlurmEngine:
             raise ConfigurationError([Finding(self._config_file, text, "drm.native") for text in problems])
         self._commands.find(self._config_file)
         try:
+            version = await self._commands.run(Kind.QUESTION, "scontrol", ["--version"])
+            self._states = answers.all_states(version.out)
             await self._ready()
             await self._learn()
         except EngineError as error:
@@ -265,9 +259,7 @@ class SlurmEngine:
 
     async def _list(self, job_id: str | None = None) -> Listing:
         """Every job of this account that the controller knows, or one job (or array) alone."""
-        # One job comes with what else there is of its array.
-        which = ["--user", self._commands.user] if job_id is None else ["--jobs", answers.base_of(job_id)]
-        arguments = ["--noheader", "--array", "--states=all", f"--format={answers.SQUEUE_FORMAT}", *which]
+        arguments = answers.listing_arguments(self._states, self._commands.user, job_id)
         try:
             output = await self._say(Kind.QUESTION, "squeue", arguments, variables=ALL_INDICES)
         except EngineError as error:
@@ -357,11 +349,11 @@ class SlurmEngine:
                 reports = await self._endings(list(asked))
             except EngineError as error:
                 for future in asked.values():
-                    _settle(future, PassingFault(str(error)))
+                    settle(future, PassingFault(str(error)))
             else:
                 for job_id, future in asked.items():
                     answer = reports.get(job_id, PassingFault("Slurm's accounting does not answer"))
-                    _settle(future, answer)
+                    settle(future, answer)
 
     async def _endings(self, job_ids: Sequence[str]) -> dict[str, Report]:
         reports = dict(await self.states(job_ids, 0.0))
@@ -394,8 +386,7 @@ class SlurmEngine:
         if task is not None and report.task != task:
             log.info("%s of job %s is left undone: the id belongs to another job now", action, job_id)
             return
-        allowed = _ALLOWED_IN.get(action)
-        if allowed is not None and report.state not in allowed:
+        if not slurmwords.means_something(action, report.state):
             raise Refused(f"a job that is {report.state} takes no {action}")
         try:
             await self._carry_out(job_id, action, report.state)
@@ -406,7 +397,7 @@ class SlurmEngine:
 
     async def _carry_out(self, job_id: str, action: Action, state: JobState) -> None:
         if action is Action.TERMINATE:
-            await self._order("scancel", job_id)
+            await self._terminate(job_id)
         elif action is Action.HOLD:
             await self._order("scontrol", "uhold", job_id)  # one that its owner may release
         elif action is Action.RELEASE:
@@ -418,6 +409,20 @@ class SlurmEngine:
             self._suspended.discard(job_id)
         else:
             await self._order("scancel", "--signal=CONT", "--full", job_id)
+
+    async def _terminate(self, job_id: str) -> None:
+        """End a job. Slurm kills a suspended one outright: it is resumed, to hear the signal before that."""
+        resumed = False
+        for suspended in [known for known in self._suspended if job_id in (known, answers.base_of(known))]:
+            self._suspended.discard(suspended)
+            try:
+                await self._order("scontrol", "resume", suspended)
+                resumed = True
+            except Refused as refusal:
+                log.debug("job %s is ended without being resumed: %s", suspended, refusal)
+        if resumed:
+            await asyncio.sleep(RESUMING)  # before that its node takes it for suspended
+        await self._order("scancel", job_id)
 
     async def _suspend(self, job_id: str) -> None:
         """Suspend a job; where only Slurm's operators may, stop its processes, which its owner may."""
@@ -438,13 +443,3 @@ class SlurmEngine:
 
     async def _order(self, name: str, *arguments: str) -> None:
         await self._say(Kind.CONTROL, name, arguments, final=True)
-
-
-def _settle(future: asyncio.Future[Report], answer: Report | PassingFault) -> None:
-    if future.done():
-        return
-    if isinstance(answer, PassingFault):
-        future.set_exception(answer)
-        future.exception()  # whoever asked may have gone away
-    else:
-        future.set_result(answer)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pwd
 from collections.abc import Sequence
 from typing import TypeVar
 
 from drmaaticd.drm import slurmanswers as answers
-from drmaaticd.drm.base import Report
+from drmaaticd.drm.base import PassingFault, Report
 from drmaaticd.drm.slurmcommands import ALL_INDICES, Commands, Kind
 
 log = logging.getLogger(__name__)
@@ -63,3 +64,14 @@ def keep(memory: dict[str, T], key: str, value: T, most: int) -> None:
     memory[key] = value
     if len(memory) > most:
         del memory[next(iter(memory))]
+
+
+def settle(future: asyncio.Future[Report], answer: Report | PassingFault) -> None:
+    """Tell whoever asked about an ended job."""
+    if future.done():
+        return
+    if isinstance(answer, PassingFault):
+        future.set_exception(answer)
+        future.exception()  # whoever asked may have gone away
+    else:
+        future.set_result(answer)

@@ -22,6 +22,13 @@ MOST_INDICES = 4_000_001
 #: squeue's ``--format``: the id with its index, the state, the reason, and the name, which may hold a ``|``.
 SQUEUE_FORMAT = "%i|%T|%r|%j"
 
+#: Every state that squeue of 20.11 knows. Its ``--states=all`` is without some, stopped jobs among them.
+_STATES_OF_20_11 = (
+    "pending,running,suspended,completed,cancelled,failed,timeout,node_fail,preempted,boot_fail,deadline,"
+    "out_of_memory,completing,configuring,resizing,requeued,requeue_fed,requeue_hold,revoked,signaling,"
+    "special_exit,stage_out,stopped"
+)
+
 #: sacct's ``--format``. The name comes last here too.
 SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,TotalCPU,MaxRSS,JobName"
 
@@ -177,6 +184,18 @@ def base_of(job_id: str) -> str:
 
 
 # -- squeue ----------------------------------------------------------------------------------------
+
+
+def all_states(version: str) -> str:
+    """squeue's ``--states`` for jobs in every state; `version` is what a command says to ``--version``."""
+    match = re.search(r"\b(\d{2})\.(\d{2})\b", version, re.ASCII)
+    return _STATES_OF_20_11 if match and (int(match[1]), int(match[2])) < (21, 8) else "all"
+
+
+def listing_arguments(states: str, user: str, job_id: str | None = None) -> list[str]:
+    """squeue's arguments for all jobs of an account, or for one job with what else there is of its array."""
+    which = ["--user", user] if job_id is None else ["--jobs", base_of(job_id)]
+    return ["--noheader", "--array", f"--states={states}", f"--format={SQUEUE_FORMAT}", *which]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from drmaaticd.drm.base import Array, Job
+from drmaaticd.drm.base import Action, Array, Job, JobState
 from drmaaticd.drm.dialects import NO_SETTINGS, Dialect, Resources
 
 #: Texts whose words are remembered: a few for each script.
@@ -80,6 +80,23 @@ SBATCH = Dialect(
     longest_name=200,
     words="quoted",
 )
+
+
+_QUEUED = frozenset({JobState.QUEUED, JobState.USER_HELD, JobState.SYSTEM_HELD, JobState.USER_SYSTEM_HELD})
+_STARTED = frozenset({JobState.RUNNING, JobState.USER_SUSPENDED, JobState.SYSTEM_SUSPENDED})
+
+#: The states in which an action means something; Slurm itself would hold a job that runs.
+_ALLOWED_IN: Mapping[Action, frozenset[JobState]] = {
+    Action.HOLD: _QUEUED,
+    Action.RELEASE: _QUEUED,
+    Action.SUSPEND: _STARTED,
+    Action.RESUME: _STARTED,
+}
+
+
+def means_something(action: Action, state: JobState) -> bool:
+    """Whether a job that has not ended can be told this."""
+    return action not in _ALLOWED_IN or state in _ALLOWED_IN[action]
 
 
 @functools.lru_cache(TEXTS_KEPT)

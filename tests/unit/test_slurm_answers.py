@@ -70,6 +70,23 @@ def test_squeue_rows() -> None:
     assert len(listing.members["4"]) == 39
 
 
+@pytest.mark.parametrize(
+    ("version", "names_them"),
+    [
+        ("slurm-wlm 20.11.4\n", True),  # whose "all" leaves stopped jobs out
+        ("slurm 20.11.9-1\n", True),
+        ("slurm-wlm 21.08.5\n", False),
+        ("slurm-wlm 22.05.8\n", False),
+        ("slurm 26.05.5\n", False),
+        ("", False),
+    ],
+)
+def test_the_states_that_are_all(version: str, names_them: bool) -> None:
+    states = answers.all_states(version)
+    assert (states != "all") is names_them
+    assert not names_them or {"stopped", "requeue_hold", "running", "completed"} <= set(states.split(","))
+
+
 def test_squeue_tells_whose_job_it_is() -> None:
     reports = answers.listing_of(SQUEUE).reports
     assert (reports["9"].task, reports["6"].task, reports["5"].task) == (U, U, "")

@@ -271,6 +271,21 @@ async def test_two_thousand_jobs_are_one_command(slurm: Slurm) -> None:
 
 
 @in_loop
+async def test_an_old_squeue_is_asked_for_each_state_by_name(slurm: Slurm) -> None:
+    slurm.say(
+        "scontrol",
+        "case $1 in --version) echo slurm-wlm 20.11.4 ;; *) echo Slurmctld is UP ;; esac",
+    )
+    slurm.say(
+        "squeue",
+        f"case \"$*\" in *stopped*) echo '7|STOPPED|None|t-x-{UUID}' ;; esac",
+    )
+    async with slurm.engine() as engine:
+        assert (await engine.states(["7"], 1.0))["7"].state is JobState.USER_SUSPENDED
+        assert (await engine.states(["7", "8"], 1.0))["7"].state is JobState.USER_SUSPENDED
+
+
+@in_loop
 async def test_one_job_is_asked_about_alone(slurm: Slurm) -> None:
     slurm.say("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     async with slurm.engine() as engine:
@@ -403,6 +418,24 @@ async def test_suspending_by_right_or_by_signal(slurm: Slurm, monkeypatch: pytes
         slurm.queue(f"7|STOPPED|None|t-x-{UUID}")
         await engine.control("7", Action.RESUME, UUID)
         assert slurm.called("scancel")[-1] == "scancel --signal=CONT --full 7"
+
+
+@in_loop
+async def test_a_suspended_job_is_resumed_to_be_ended(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drmaaticd.drm.slurm.RESUMING", 0.01)
+    slurm.queue(f"7_1|RUNNING|None|t-x-{UUID}", f"7_2|RUNNING|None|t-x-{UUID}")
+    async with slurm.engine() as engine:
+        await engine.control("7_2", Action.SUSPEND, UUID)
+        before = len(slurm.calls)
+        await engine.control("7_1", Action.TERMINATE, UUID)
+        await engine.control("7", Action.TERMINATE, UUID)
+        await engine.control("7_2", Action.TERMINATE, UUID)
+        told = [call for call in slurm.calls[before:] if not call.startswith("squeue")]
+        assert told == ["scancel 7_1", "scontrol resume 7_2", "scancel 7", "scancel 7_2"]
+        await engine.control("7_2", Action.SUSPEND, UUID)
+        slurm.say("scontrol", "echo 'Job is pending execution for job 7_2' >&2; exit 1")
+        await engine.control("7_2", Action.TERMINATE, UUID)
+        assert slurm.called("scancel")[-1] == "scancel 7_2"
 
 
 @in_loop
