@@ -501,7 +501,8 @@ async def test_no_more_jobs_than_slots_run_at_once(place: Place, state: Path) ->
     body = f"touch {here}/$$; ls {here} | wc -l >>{seen}; sleep 0.03; rm {here}/$$"
     async with running(state, slots=2) as engine:
         ids = [await engine.submit(place.job(body)) for _ in range(4)]
-        ids.append(f"{await engine.submit(place.job(body, array=Array(1, 4)))}.4")
+        array = await engine.submit(place.job(body, array=Array(1, 4)))
+        ids += [engine.element(array, index) for index in range(1, 5)]
         for job_id in ids:
             await until_state(engine, job_id, JobState.ENDED)
     counts = [int(line) for line in seen.read_text().split()]
