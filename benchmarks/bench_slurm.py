@@ -14,14 +14,12 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import bench_endings
+from benchmarks.bare import HOLD, sbatch
 from benchmarks.figures import Figure, Goal, alternate, at_least, below, percentile, ratio, spread
-from benchmarks.programs import Daemon
+from benchmarks.programs import Bare, Daemon, Program
 from benchmarks.scale import Scale
 from benchmarks.wire import form, hammer
 from drmaaticd.drm.slurm import SlurmEngine
-
-#: The jobs of both sides wait in the queue: they would take the processors that are measured.
-HOLD = "--hold"
 
 #: Loops of sbatch, and clients of the daemon, of the round with many.
 LOOPS, CLIENTS = 4, 8
@@ -62,23 +60,13 @@ def slurm(place: Path, scale: Scale) -> list[Figure]:
     return [*figures, _endings(place / "endings", scale)]
 
 
-def _sbatch(name: str) -> None:
-    subprocess.run(
-        ["sbatch", "--parsable", HOLD, "--output=/dev/null", f"--job-name={name}"],
-        input=b"#!/bin/sh\nexit 0\n",
-        stdout=subprocess.DEVNULL,
-        check=True,
-        cwd="/",
-    )
-
-
 def _loops(count: int, seconds: float) -> float:
     """Submissions a second of so many loops of sbatch."""
 
     def loop(number: int) -> int:
         done = 0
         while time.perf_counter() < end:
-            _sbatch(f"{SCRIPT}-{number}")
+            sbatch(f"{SCRIPT}-{number}")
             done += 1
         return done
 
@@ -89,41 +77,67 @@ def _loops(count: int, seconds: float) -> float:
     return done / (time.perf_counter() - begun)
 
 
-def _posts(daemon: Daemon, clients: int, seconds: float) -> float:
-    """Tasks accepted a second from so many clients."""
-    request = form("/task/", {"task_name": SCRIPT, "text": "some words"})
-    return hammer(daemon.port, [request], connections=clients, seconds=seconds, status=201).rate
+def _posts(program: Program, path: str, clients: int, seconds: float) -> float:
+    """Answers 201 a second to so many clients."""
+    request = form(path, {"task_name": SCRIPT, "text": "some words"})
+    return hammer(program.port, [request], connections=clients, seconds=seconds, status=201).rate
 
 
 def _submissions(place: Path, scale: Scale) -> list[Figure]:
     seconds = scale.request_seconds
     drm = {"backend": "slurm", "max_live": 100_000, "native.always": HOLD}
-    with Daemon(place, SCRIPTS, **drm) as daemon:
+    with Daemon(place / "daemon", SCRIPTS, **drm) as daemon, Bare(place / "bare") as bare:
 
-        def ours(clients: int) -> Callable[[], float]:
-            return _then_cancel(lambda: _posts(daemon, clients, seconds))
+        def posts(program: Program, path: str, clients: int) -> Callable[[], float]:
+            return _then_cancel(lambda: _posts(program, path, clients, seconds))
 
-        def theirs(loops: int) -> Callable[[], float]:
-            return _then_cancel(lambda: _loops(loops, seconds))
+        def loops(count: int) -> Callable[[], float]:
+            return _then_cancel(lambda: _loops(count, seconds))
 
-        many = alternate(scale.slurm_rounds, ours(CLIENTS), theirs(LOOPS))
-        one = alternate(scale.slurm_rounds, ours(1), theirs(1))
+        many, four = alternate(scale.slurm_rounds, posts(daemon, "/task/", CLIENTS), loops(LOOPS))
+        ours, loop, plain, synced = alternate(
+            scale.slurm_rounds,
+            posts(daemon, "/task/", 1),
+            loops(1),
+            posts(bare, "/sbatch", 1),
+            posts(bare, "/sbatch-synced", 1),
+        )
     cpus = len(os.sched_getaffinity(0))
     return [
-        _figure(f"{CLIENTS} clients against {LOOPS} loops", many, MANY_GOAL if cpus >= ENOUGH_CPUS else None),
-        _figure("one client against one loop", one, ONE_GOAL),
+        _figure(
+            f"{CLIENTS} clients against {LOOPS} loops", many, four, MANY_GOAL if cpus >= ENOUGH_CPUS else None
+        ),
+        _figure("one client against one loop", ours, loop, ONE_GOAL),
+        _bare("does nothing but run sbatch", plain, loop, "share of the loop's rate"),
+        _bare("has record and script on the disk before that", synced, loop, "share of the loop's rate"),
+        _bare(
+            "has record and script on the disk before that",
+            ours,
+            synced,
+            "the daemon's share of its rate",
+        ),
     ]
 
 
-def _figure(what: str, rates: Sequence[Sequence[float]], goal: Goal | None) -> Figure:
-    share = ratio(*rates)
+def _figure(what: str, ours: Sequence[float], theirs: Sequence[float], goal: Goal | None) -> Figure:
+    share = ratio(ours, theirs)
     return Figure(
         what=f"Slurm: tasks accepted, {what} of sbatch, share of its rate",
         value=share,
         shown=f"{share:.2f}",
         goal=goal,
-        note=f"{spread(rates[0], ',.0f')} a second; sbatch: {spread(rates[1], ',.0f')}; the answer 201 waits "
+        note=f"{spread(ours, ',.0f')} a second; sbatch: {spread(theirs, ',.0f')}; the answer 201 waits "
         "for the job's id; the jobs are held",
+    )
+
+
+def _bare(what: str, rates: Sequence[float], against: Sequence[float], share: str) -> Figure:
+    value = ratio(rates, against)
+    return Figure(
+        what=f"Slurm: one client of a bare handler that {what}, {share}",
+        value=value,
+        shown=f"{value:.2f}",
+        note=f"{spread(rates, ',.0f')} a second, against {spread(against, ',.0f')}",
     )
 
 
@@ -131,7 +145,7 @@ def _sweep(place: Path, scale: Scale) -> list[Figure]:
     place.mkdir(parents=True)
     ids = _mine()
     with ThreadPoolExecutor(LOOPS) as pool:
-        list(pool.map(_sbatch, [f"{SCRIPT}-sweep"] * max(scale.slurm_live - len(ids), 0)))
+        list(pool.map(sbatch, [f"{SCRIPT}-sweep"] * max(scale.slurm_live - len(ids), 0)))
     ids = _mine()[: scale.slurm_live]
     times = asyncio.run(_ask(ids, scale.slurm_rounds * 3))
     return [
