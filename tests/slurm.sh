@@ -127,7 +127,9 @@ make_commands() {
     set -- "$ROOT"/usr/lib/*-linux-gnu*/ld-linux*.so.*
     libraries=$(dirname "$1")
     sed -e "s|^AuthInfo=|&socket=$ROOT/run/munge/munge.socket.2,|" "$ROOT$CONF" >"$ROOT/etc/slurm/outside.conf"
-    echo "PluginDir=$libraries/slurm-wlm" >>"$ROOT/etc/slurm/outside.conf"
+    # Asking the database takes its socket from elsewhere.
+    printf '%s\n' "PluginDir=$libraries/slurm-wlm" "AccountingStoragePass=$ROOT/run/munge/munge.socket.2" \
+        >>"$ROOT/etc/slurm/outside.conf"
     mkdir -p "$ROOT/outside"
     for name in $COMMANDS; do
         # Some releases' are symbolic links, which outside would lead to another Slurm's.
@@ -242,6 +244,8 @@ prepare() {
         rm "$ROOT$CONF.new" "$ROOT$GRES_CONF.new"
     else
         stop
+        # The controller's own number for the cluster, which from 24.11 on must be the database's.
+        rm -f "$ROOT$STATE/ctld/clustername"
         mv "$ROOT$CONF.new" "$ROOT$CONF"
         mv "$ROOT$GRES_CONF.new" "$ROOT$GRES_CONF"
     fi
