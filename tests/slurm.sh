@@ -348,6 +348,8 @@ start_accounting() {
     install_packages $MORE_PACKAGES
     mkdir -p "$ROOT/run/mysqld"
     $IN chown mysql: /run/mysqld
+    # Later releases call the same folder so.
+    [ -e "$ROOT/run/mariadbd" ] || ln -s mysqld "$ROOT/run/mariadbd"
     if ! database -e 'select 1' >/dev/null 2>&1; then
         # Not by `clean`: a function in the background keeps the caller's output open.
         env -i PATH="$PATH" setsid $IN mariadbd-safe --user=mysql --skip-networking >/dev/null 2>&1 </dev/null &
