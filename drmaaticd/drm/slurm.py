@@ -48,8 +48,9 @@ GATHERING = 0.5
 #: How often a job is told to stop until Slurm shows it as stopped, and the seconds between.
 STOPS, STOP_PAUSE = 10, 0.2
 
-#: Seconds after which a node has resumed a job: 0.2 were too few, 1 was enough.
-RESUMING = 1.5
+#: Seconds after which a node has resumed a job (0.2 were too few, 1 was enough), and the least since its
+#: suspension, with which the nodes of 26.05 are busy for 2.
+RESUMING, SUSPENDING = 1.5, 3.0
 
 #: Characters of squeue's answer from which on it is read in a thread, not on the loop.
 PARSED_ON_THE_LOOP = 100_000
@@ -82,7 +83,7 @@ class SlurmEngine:
         self._probe: asyncio.Task[None] | None = None
         self._doubtful: dict[str, None] = {}
         self._arrays: dict[str, Array] = {}
-        self._suspended: set[str] = set()
+        self._suspended: dict[str, float] = {}  # and when, by the loop's clock
         self._ended: dict[str, Report] = {}
         self._asked: dict[str, asyncio.Future[Report]] = {}
         self._gathering: asyncio.Task[None] | None = None
@@ -300,7 +301,7 @@ class SlurmEngine:
     def _remembered(self, job_id: str, report: Report) -> Report:
         if report.state is JobState.ENDED:
             keep(self._ended, job_id, report, ENDINGS_KEPT)
-            self._suspended.discard(job_id)
+            self._suspended.pop(job_id, None)
         return report
 
     async def _forgotten(self, job_ids: Sequence[str]) -> dict[str, Report]:
@@ -406,22 +407,21 @@ class SlurmEngine:
             await self._suspend(job_id)
         elif job_id in self._suspended or state is JobState.SYSTEM_SUSPENDED:
             await self._order("scontrol", "resume", job_id)
-            self._suspended.discard(job_id)
+            self._suspended.pop(job_id, None)
         else:
             await self._order("scancel", "--signal=CONT", "--full", job_id)
 
     async def _terminate(self, job_id: str) -> None:
         """End a job. Slurm kills a suspended one outright: it is resumed, to hear the signal before that."""
-        resumed = False
+        clock, ready = asyncio.get_running_loop().time, 0.0
         for suspended in [known for known in self._suspended if job_id in (known, answers.base_of(known))]:
-            self._suspended.discard(suspended)
+            since = self._suspended.pop(suspended)
             try:
                 await self._order("scontrol", "resume", suspended)
-                resumed = True
+                ready = max(ready, clock() + RESUMING, since + SUSPENDING)
             except Refused as refusal:
                 log.debug("job %s is ended without being resumed: %s", suspended, refusal)
-        if resumed:
-            await asyncio.sleep(RESUMING)  # before that its node takes it for suspended
+        await asyncio.sleep(max(ready - clock(), 0))  # before that its node takes it for suspended
         await self._order("scancel", job_id)
 
     async def _suspend(self, job_id: str) -> None:
@@ -439,7 +439,7 @@ class SlurmEngine:
                     return
                 await asyncio.sleep(STOP_PAUSE)  # a job that is just starting does not show it at once
         else:
-            self._suspended.add(job_id)
+            self._suspended[job_id] = asyncio.get_running_loop().time()
 
     async def _order(self, name: str, *arguments: str) -> None:
         await self._say(Kind.CONTROL, name, arguments, final=True)

@@ -423,6 +423,7 @@ async def test_suspending_by_right_or_by_signal(slurm: Slurm, monkeypatch: pytes
 @in_loop
 async def test_a_suspended_job_is_resumed_to_be_ended(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drmaaticd.drm.slurm.RESUMING", 0.01)
+    monkeypatch.setattr("drmaaticd.drm.slurm.SUSPENDING", 0.01)
     slurm.queue(f"7_1|RUNNING|None|t-x-{UUID}", f"7_2|RUNNING|None|t-x-{UUID}")
     async with slurm.engine() as engine:
         await engine.control("7_2", Action.SUSPEND, UUID)
@@ -436,6 +437,28 @@ async def test_a_suspended_job_is_resumed_to_be_ended(slurm: Slurm, monkeypatch:
         slurm.say("scontrol", "echo 'Job is pending execution for job 7_2' >&2; exit 1")
         await engine.control("7_2", Action.TERMINATE, UUID)
         assert slurm.called("scancel")[-1] == "scancel 7_2"
+
+
+@in_loop
+async def test_a_node_is_given_the_time_to_suspend_before_it_resumes(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is ended as soon as it was suspended would be killed without having heard the signal."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("drmaaticd.drm.slurm.RESUMING", 10.0)
+    monkeypatch.setattr("drmaaticd.drm.slurm.SUSPENDING", 100.0)
+    slurm.queue(f"7|RUNNING|None|t-x-{UUID}")
+    async with slurm.engine() as engine:
+        await engine.control("7", Action.SUSPEND, UUID)
+        monkeypatch.setattr("drmaaticd.drm.slurm.asyncio.sleep", sleep)
+        await engine.control("7", Action.TERMINATE, UUID)
+        monkeypatch.undo()
+    assert max(pauses) > 10.0
+    assert slurm.called("scancel") == ["scancel 7"]
 
 
 @in_loop
