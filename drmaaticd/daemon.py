@@ -35,6 +35,7 @@ from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import Intake
 from drmaaticd.notify import Notifier
+from drmaaticd.pruning import Pruner
 from drmaaticd.scripts import Catalogue
 from drmaaticd.service import Service
 from drmaaticd.store import Store
@@ -128,8 +129,9 @@ class Daemon:
         self._controls = controls = Controls(
             store=store, engine=engine, workspace=workspace, files=files, sync=sync, submitter=submitter
         )
+        pruner = Pruner(store=store, workspace=workspace, files=files, catalogue=self._catalogue)
         self._housekeeping = housekeeping = Housekeeping(
-            store=store, workspace=workspace, files=files, config=config
+            store=store, workspace=workspace, files=files, pruner=pruner, config=config
         )
         sync.on_final += [controls.forget, housekeeping.settled]
         keys = await files.run(KeyRing.open, config.paths.state_dir, time.time())
