@@ -11,6 +11,7 @@ import asyncio
 import logging
 
 from drmaaticd.config import Config
+from drmaaticd.errors import Unavailable
 from drmaaticd.gate import FileGate
 from drmaaticd.pruning import Pruner
 from drmaaticd.store import Store
@@ -69,7 +70,7 @@ class Housekeeping:
             return
         try:
             await self._files.run(self._remove, task)
-        except OSError:
+        except (OSError, Unavailable):
             log.exception("the files of the deleted task %s could not be removed; tried again later", uuid)
             return
         self._store.update(uuid, lambda known: known.changed(purged=True))

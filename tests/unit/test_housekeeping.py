@@ -176,6 +176,21 @@ async def test_what_cannot_be_removed_is_tried_again(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.gen_test
+@pytest.mark.logs("could not be removed; tried again later")
+@pytest.mark.logs("are removed later")
+async def test_while_the_tasks_folder_is_away_everything_is_left(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        here.add(ROOT, 1)
+        here.delete(ROOT)
+        here.workspace.tasks_dir.rename(tmp_path / "away")
+        await here.pass_once()
+        (tmp_path / "away").rename(here.workspace.tasks_dir)
+        assert here.has_files(ROOT)
+        await here.pass_once()
+        assert not here.has_files(ROOT)
+
+
+@pytest.mark.gen_test
 async def test_copies_of_scripts_that_nothing_needs_go(tmp_path: Path) -> None:
     async with place(tmp_path, finished=None) as here:
         copy = here.workspace.store_script(b"#!/bin/sh\n", "former")

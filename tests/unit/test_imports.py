@@ -91,7 +91,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),
     ("particulars", "callers controls drm.base tasks view"),
     ("pruning", "copies errors gate launcher scripts store workspace"),
-    ("housekeeping", "config gate pruning store tasks workspace"),
+    ("housekeeping", "config errors gate pruning store tasks workspace"),
     ("drafts", "auth callers errors scripts tasks workspace"),
     ("intake", ALL),
     ("filters", "drafts errors states store"),
