@@ -1,4 +1,4 @@
-"""What is cleared away: the files of deleted tasks, tasks past their retention, old keys.
+"""What is cleared away: files of deleted tasks, tasks past their retention, old keys, old copies of scripts.
 
 A deleted task's job may still be on its way, so its control folder (which holds the claim that keeps
 the job from starting) goes only when the job is gone. Descendants work in their first ancestor's
@@ -11,7 +11,9 @@ import asyncio
 import logging
 
 from drmaaticd.config import Config
+from drmaaticd.errors import Unavailable
 from drmaaticd.gate import FileGate
+from drmaaticd.pruning import Pruner
 from drmaaticd.store import Store
 from drmaaticd.tasks import Task, now_ms
 from drmaaticd.workspace import Workspace
@@ -28,10 +30,13 @@ SLICE = 20
 class Housekeeping:
     """Clears away. All methods run on the loop."""
 
-    def __init__(self, *, store: Store, workspace: Workspace, files: FileGate, config: Config) -> None:
+    def __init__(
+        self, *, store: Store, workspace: Workspace, files: FileGate, pruner: Pruner, config: Config
+    ) -> None:
         self._store = store
         self._workspace = workspace
         self._files = files
+        self._pruner = pruner
         self._keep = config.retention.finished
         self._remove_files = config.retention.remove_files_on_delete
         self._purging: dict[str, asyncio.Task[None]] = {}
@@ -65,7 +70,7 @@ class Housekeeping:
             return
         try:
             await self._files.run(self._remove, task)
-        except OSError:
+        except (OSError, Unavailable):
             log.exception("the files of the deleted task %s could not be removed; tried again later", uuid)
             return
         self._store.update(uuid, lambda known: known.changed(purged=True))
@@ -117,6 +122,7 @@ class Housekeeping:
         for task in self._store.unpurged():
             if self._may_go(task):
                 await self.purge(task.uuid)
+        await self._pruner.prune()
 
     async def close(self) -> None:
         """Wait for the removals under way; what is left is taken up by the next daemon."""

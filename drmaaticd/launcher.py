@@ -8,8 +8,10 @@ nothing of drmaaticd needs to be installed there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ __all__ = [
     "LaunchSpec",
     "cancel",
     "doorbells",
+    "head",
     "output_names",
     "parse_doorbell",
     "read",
@@ -83,6 +86,9 @@ MODULE_INIT_FILES = (
 
 #: Exit statuses that a DRM would take for a request: Grid Engine requeues at 99 and parks at 100.
 STATUSES_KEPT_FROM_THE_DRM = (99, 100)
+
+#: Bytes of a ``run.sh`` in which its paths are, each of which a shell's quoting may make five times as long.
+HEAD = 128 * 1024
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TASK = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -200,6 +206,30 @@ def _write(descriptor: int, text: bytes) -> None:
             rest = rest[os.write(descriptor, rest) :]
         os.fchmod(descriptor, 0o640)
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def head(control: Path) -> bytes:
+    """The first part of a task's ``run.sh``, with all its paths; empty where there is none.
+
+    Raises OSError if it cannot be told.
+    """
+    # Under a second account jobs may put something else there; a FIFO must not stop the reader.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(control / RUN_SCRIPT, flags)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            return b""
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        text = b""
+        while len(text) < HEAD and (more := os.read(descriptor, HEAD - len(text))):
+            text += more
+        return text
     finally:
         os.close(descriptor)
 

@@ -173,6 +173,28 @@ class Workspace:
         with storage_errors(), self._opened() as tasks:
             return self.scripts / self._copies.store(tasks, content, name)
 
+    def old_scripts(self) -> set[str]:
+        """The digests of copied scripts that may go if no task needs them. Raises OSError, `Unavailable`."""
+        with self._opened() as tasks:
+            return self._copies.old(tasks)
+
+    def scripts_named(self, text: bytes) -> set[str]:
+        """The digests of the copied scripts that a launcher's text names."""
+        return self._copies.named(text)
+
+    def remove_script(self, digest: str) -> bool:
+        """Remove the copies of one content, unless somebody has asked for them lately.
+
+        They are out of their place at once; a crash leaves the rest to the next `prepare`. Raises OSError,
+        `Unavailable`.
+        """
+        with self._opened() as tasks, opened(TRASH, LIST, dir_fd=tasks) as trash:
+            name = f"{digest}.{secrets.token_hex(8)}"
+            if not self._copies.take_out(tasks, digest, trash, name):
+                return False
+            self._remove(trash, name)
+        return True
+
     # Reading
 
     def listing(self, folder_uuid: str) -> Listing:

@@ -220,6 +220,10 @@ class Store:
         """The tasks that have not ended, or of which a stop is still to be carried out; newest first."""
         return self._read_all(self._indexes.shelf(LIVE))
 
+    def live_uuids(self) -> list[str]:
+        """Which tasks `live` would read."""
+        return [entry.uuid for entry in self._indexes.shelf(LIVE)]
+
     def counts(self) -> dict[State, int]:
         """How many tasks are in each state, the deleted left out."""
         return {state: len(self._indexes.shelf(of_state(state))) for state in State}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from drmaaticd import config
 from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
+from drmaaticd.pruning import Pruner
+from drmaaticd.scripts import Catalogue
 from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.tasks import Task, now_ms
@@ -36,6 +39,9 @@ class Place:
             store=store,
             workspace=self.workspace,
             files=files,
+            pruner=Pruner(
+                store=store, workspace=self.workspace, files=files, catalogue=Catalogue(folder / "scripts.d")
+            ),
             config=settings.model_copy(update={"retention": kept}),
         )
 
@@ -167,6 +173,32 @@ async def test_what_cannot_be_removed_is_tried_again(tmp_path: Path, monkeypatch
         assert here.has_files(ROOT)
         await here.pass_once()
         assert not here.has_files(ROOT)
+
+
+@pytest.mark.gen_test
+@pytest.mark.logs("could not be removed; tried again later")
+@pytest.mark.logs("are removed later")
+async def test_while_the_tasks_folder_is_away_everything_is_left(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        here.add(ROOT, 1)
+        here.delete(ROOT)
+        here.workspace.tasks_dir.rename(tmp_path / "away")
+        await here.pass_once()
+        (tmp_path / "away").rename(here.workspace.tasks_dir)
+        assert here.has_files(ROOT)
+        await here.pass_once()
+        assert not here.has_files(ROOT)
+
+
+@pytest.mark.gen_test
+async def test_copies_of_scripts_that_nothing_needs_go(tmp_path: Path) -> None:
+    async with place(tmp_path, finished=None) as here:
+        copy = here.workspace.store_script(b"#!/bin/sh\n", "former")
+        here.workspace._copies._known.clear()  # as in the next daemon
+        os.utime(copy, (0, 0))
+        os.utime(copy.parent, (0, 0))
+        await here.pass_once()
+        assert not copy.exists()
 
 
 @pytest.mark.gen_test
