@@ -12,7 +12,7 @@ import re
 import signal as signals
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -46,6 +46,7 @@ REASONS = {
 CAUGHT = "caught"
 
 _CLAIM_TEXT = re.compile(r"([A-Za-z0-9._\[\]-]{1,200})\.(\d{1,9})", re.ASCII)
+_FORMER_CLAIM = re.compile(r"claim\.\d{1,9}", re.ASCII)
 _RUNNING = re.compile(r"running\.(\d{1,9})", re.ASCII)
 _ENDED = re.compile(r"ended\.(\d{1,9})\.(\d{1,3})\.(\d{1,12})(?:\.([a-z]{1,20}))?", re.ASCII)
 _TIMES = re.compile(r"(\d{1,9})m(\d{1,2}(?:[.,]\d{1,9})?)s", re.ASCII)
@@ -83,6 +84,7 @@ class Ending:
 class Evidence:
     """All that a task's control folder says. `started` is in seconds since 1970.
 
+    It is the newest run's; `formerly` are the starts of those before it, where the DRM ran the job again.
     `cancelled`: the claim was taken for nobody, so no job will ever run the task. `reason` is the
     launcher's own, worded for the task's owner, where it could not run the command.
     """
@@ -92,6 +94,7 @@ class Evidence:
     started: float | None
     cancelled: bool
     reason: str | None = None
+    formerly: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +146,21 @@ def open_control(control: Path, index: int | None) -> Iterator[int | None]:
 def _look(folder: int) -> tuple[Evidence, bool]:
     """One look, and whether it hangs together: who claims leaves a ``running`` or an ``ended`` file."""
     claim, cancelled, claimed_at = _read_claim(folder)
-    running, endings = _list(folder)
+    running, endings, formerly = _list(folder)
     if claim is None and not endings:
         return Evidence(claim=None, ending=None, started=None, cancelled=cancelled), True
+    evidence = Evidence(
+        claim=claim, ending=None, started=claimed_at, cancelled=cancelled, formerly=tuple(formerly)
+    )
     last = max((int(match[1]) for match in (*running, *endings)), default=None)
     if last is None:
-        return Evidence(claim=claim, ending=None, started=claimed_at, cancelled=cancelled), False
+        return evidence, False
     newest = sorted((match for match in endings if int(match[1]) == last), key=lambda match: int(match[3]))
     for match in newest:
         ending = _read_ending(folder, match)
         if ending is not None:
-            reason = REASONS.get(match[4] or "")
-            return (
-                Evidence(claim=claim, ending=ending, started=claimed_at, cancelled=cancelled, reason=reason),
-                True,
-            )
-    return Evidence(claim=claim, ending=None, started=claimed_at, cancelled=cancelled), True
+            return replace(evidence, ending=ending, reason=REASONS.get(match[4] or "")), True
+    return evidence, True
 
 
 def _read_claim(folder: int) -> tuple[Claim | None, bool, float | None]:
@@ -176,9 +178,9 @@ def _read_claim(folder: int) -> tuple[Claim | None, bool, float | None]:
     return Claim(match[1], int(match[2])), False, when
 
 
-def _list(folder: int) -> tuple[list[re.Match[str]], list[re.Match[str]]]:
-    """The names of ``running`` files and of endings."""
-    running, endings = [], []
+def _list(folder: int) -> tuple[list[re.Match[str]], list[re.Match[str]], list[float]]:
+    """The names of ``running`` files and of endings, and when former claims were made."""
+    running, endings, formerly = [], [], []
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, MAX_ENTRIES):
@@ -186,9 +188,11 @@ def _list(folder: int) -> tuple[list[re.Match[str]], list[re.Match[str]]]:
                     running.append(match)
                 elif match := _ENDED.fullmatch(entry.name):
                     endings.append(match)
+                elif _FORMER_CLAIM.fullmatch(entry.name):
+                    formerly.append(entry.stat(follow_symlinks=False).st_mtime)
     except OSError:
-        return [], []
-    return running, endings
+        return [], [], []
+    return running, endings, formerly
 
 
 def _read_ending(folder: int, match: re.Match[str]) -> Ending | None:

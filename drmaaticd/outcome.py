@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from drmaaticd.drm.base import Array
-from drmaaticd.states import State
+from drmaaticd.states import QUEUED, State
 from drmaaticd.tasks import MEMBER_LETTERS, MEMBER_STATES, Task
 from drmaaticd.verdict import Verdict, combine
+
+_NOT_BEGUN = QUEUED | {State.RECEIVED, State.CREATED}
 
 
 def indices(task: Task) -> range:
@@ -36,8 +38,19 @@ def members_of(task: Task) -> str:
     return MEMBER_LETTERS[State.QUEUED_ACTIVE] * len(indices(task))
 
 
-def _milliseconds(seconds: float | None) -> int | None:
+def milliseconds(seconds: float | None) -> int | None:
+    """Seconds as records keep times."""
     return None if seconds is None else int(seconds * 1000)
+
+
+def requeued(before: State, verdict: Verdict) -> bool:
+    """Whether a job that had begun waits again: its start, and all of that run, count no more."""
+    return verdict.rerun or (verdict.state in QUEUED and before not in _NOT_BEGUN)
+
+
+def began_at(before: State, verdict: Verdict) -> int | None:
+    """When a job's present run began (milliseconds since 1970), where the verdict tells of one."""
+    return None if requeued(before, verdict) else milliseconds(verdict.started)
 
 
 def single_changes(task: Task, verdict: Verdict) -> dict[str, Any]:
@@ -47,13 +60,16 @@ def single_changes(task: Task, verdict: Verdict) -> dict[str, Any]:
     if state is not None and state is not task.state:
         changes["state"] = state
     if verdict.rerun:
-        changes.update(attempt=task.attempt + 1, started=None, exit_status=None, signal=None)
-    elif verdict.started is not None and task.started is None:
-        changes["started"] = _milliseconds(verdict.started)
+        changes["attempt"] = task.attempt + 1
+    started = began_at(task.state, verdict)
+    if requeued(task.state, verdict):
+        changes.update(started=None, exit_status=None, signal=None)
+    elif started is not None and started != task.started:
+        changes["started"] = started
     if state is not None and (verdict.detail or task.detail) and verdict.detail != task.detail:
         changes["detail"] = verdict.detail
     if state is not None and state.final:
-        ended = _milliseconds(verdict.ended) or time.time_ns() // 1_000_000
+        ended = milliseconds(verdict.ended) or time.time_ns() // 1_000_000
         started = changes.get("started", task.started)
         changes.update(
             exit_status=verdict.exit_status,
@@ -79,10 +95,13 @@ def _measured(verdict: Verdict) -> dict[str, float]:
     return usage
 
 
-def array_changes(task: Task, verdicts: Mapping[int | None, Verdict]) -> dict[str, Any]:
-    """The fields of an array's task that verdicts on its members change."""
+def array_changes(task: Task, verdicts: Mapping[int | None, Verdict], began: int | None) -> dict[str, Any]:
+    """The fields of an array's task that verdicts on its members change.
+
+    `began` is the start of the first of the runs that still count, as far as it was known (`starts`).
+    """
     members = list(members_of(task))
-    first_started = task.started
+    first_started = began
     last_ended = task.ended
     failure: Verdict | None = None
     usage = task.usage
@@ -91,15 +110,15 @@ def array_changes(task: Task, verdicts: Mapping[int | None, Verdict]) -> dict[st
         if index is None or index not in known:
             continue
         position = known.index(index)
-        if verdict.started is not None:
-            started = _milliseconds(verdict.started) or 0
+        started = began_at(MEMBER_STATES[members[position]], verdict)
+        if started is not None:
             first_started = started if first_started is None else min(first_started, started)
         if verdict.state is None or MEMBER_STATES[members[position]].final:
             continue
         members[position] = MEMBER_LETTERS[verdict.state]
         if verdict.state.final:
             usage = added(usage, _measured(verdict))
-            last_ended = max(last_ended or 0, _milliseconds(verdict.ended) or time.time_ns() // 1_000_000)
+            last_ended = max(last_ended or 0, milliseconds(verdict.ended) or time.time_ns() // 1_000_000)
             if verdict.state is State.FAILED and failure is None:
                 failure = verdict
                 failed_index = index

@@ -24,6 +24,7 @@ from drmaaticd.gate import FileGate
 from drmaaticd.launcher import Evidence
 from drmaaticd.outcome import array_changes, indices, single_changes
 from drmaaticd.reaping import Reaper
+from drmaaticd.starts import Starts
 from drmaaticd.states import State
 from drmaaticd.store import Store
 from drmaaticd.strangers import Strangers
@@ -60,6 +61,7 @@ class Answer(NamedTuple):
 
 Ground = tuple[Evidence, Answer | None]
 """What a job is judged by."""
+Verdicts = dict[int | None, Verdict]
 
 
 class Sync:
@@ -89,6 +91,7 @@ class Sync:
         self._refreshed = 0.0
         self._applying = asyncio.Lock()
         self._claims = Claims(store, engine, self._sweep_budget)
+        self._starts = Starts(self._read)
         self.reaper = Reaper(store, engine)
         self.on_final: list[Callable[[Task], None]] = []
         self.on_lost: list[Callable[[Task], None]] = []
@@ -331,7 +334,7 @@ class Sync:
     async def _judge_task(self, uuid: str, members: Mapping[int | None, Ground]) -> None:
         """Judge jobs of one task, whose record is read once for many of them, and write it once."""
         task: Task | None = None
-        verdicts: dict[int | None, Verdict] = {}
+        verdicts: Verdicts = {}
         grounds = iter(members.items())
         while some := list(itertools.islice(grounds, MEMBERS)):
             if verdicts:
@@ -348,14 +351,17 @@ class Sync:
                 )
                 if verdict is not None:
                     verdicts[index] = verdict
-        if task is not None and verdicts:
-            self._act_on(task, members, verdicts)
+        if task is None or not verdicts:
+            return
+        began = None
+        if task.array is not None:
+            began = await self._starts.began(task, verdicts, members)
+            task = self._store.get(uuid)
+        if task is not None and not task.final:
+            self._act_on(task, members, verdicts, began)
 
     def _act_on(
-        self,
-        task: Task,
-        members: Mapping[int | None, Ground],
-        verdicts: dict[int | None, Verdict],
+        self, task: Task, members: Mapping[int | None, Ground], verdicts: Verdicts, began: int | None
     ) -> None:
         """Write what the verdicts on a task's jobs change, or that all of them are lost."""
         if any(verdict.resubmit for verdict in verdicts.values()):
@@ -369,7 +375,7 @@ class Sync:
             for index, (evidence, _) in again.items():
                 verdict = self._judge(task, known, index, evidence, Report(JobState.UNKNOWN))
                 verdicts[index] = verdict if verdict is not None else Verdict()
-        self._apply(task, verdicts)
+        self._apply(task, verdicts, began)
 
     def _lose(self, task: Task) -> None:
         """The DRM lost a task's job before it began: the task is as it was before its submission."""
@@ -406,11 +412,11 @@ class Sync:
             self._doubts.keep(key, verdict.doubt)
         return verdict
 
-    def _apply(self, before: Task, verdicts: Mapping[int | None, Verdict]) -> None:
+    def _apply(self, before: Task, verdicts: Verdicts, began: int | None) -> None:
         if before.array is None:
             changes = single_changes(before, verdicts[None]) if None in verdicts else {}
         else:
-            changes = array_changes(before, verdicts)
+            changes = array_changes(before, verdicts, began)
         if not changes:
             return
         after = self._store.update(before.uuid, lambda task: task.changed(**changes))
@@ -428,7 +434,7 @@ class Sync:
         self._with_drm.discard(task.uuid)
         self._doubts.forget(task.uuid)
 
-    def _queue_reaping(self, after: Task, verdicts: Mapping[int | None, Verdict]) -> None:
+    def _queue_reaping(self, after: Task, verdicts: Verdicts) -> None:
         if after.job_id is None:
             return
         for index, verdict in verdicts.items():

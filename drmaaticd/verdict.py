@@ -45,7 +45,7 @@ class Verdict:
     signal: str | None = None
     detail: str = ""
     started: float | None = None
-    """Epoch seconds, as is `ended`."""
+    """When the present run began, in epoch seconds, as is `ended`."""
     ended: float | None = None
     cpu_seconds: float | None = None
     """What the launcher measured of its command."""
@@ -79,7 +79,8 @@ def judge(
         if not ending.provisional:
             return _by_ending(evidence, ending, report, stop=stop)
         if report is None:
-            return Verdict(started=evidence.started)  # caught a signal: the DRM must be asked first
+            # Caught a signal: the DRM must be asked first. What is queued again has not started.
+            return Verdict(started=None if state in QUEUED else evidence.started)
         if not live:
             return _by_ending(evidence, ending, report, stop=stop)
         if report.state.task_state in QUEUED:

@@ -213,7 +213,9 @@ class Task(Answer):
     detail: str | None = _optional("Why it waits, failed or was refused.")
     creation_date: Time
     update_date: Time
-    start_date: Time | None = _optional("When the job began.")
+    start_date: Time | None = _optional(
+        "When the job began, in its newest run if the cluster ran it again; of an array, its first member."
+    )
     end_date: Time | None = _optional("When it ended.")
     expires_date: Time | None = _optional("When the ended task, with its files, is removed.")
     parent_task: Uuid | None = _optional("The task whose folder it works in.")

@@ -82,10 +82,11 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("reaping", "drm.base errors outcome states store"),
     ("strangers", ""),
     ("claims", "drm.base launcher outcome store"),
+    ("starts", "claims launcher outcome states tasks verdict"),
     (
         "sync",
-        "claims config doubts drm.base gate launcher outcome reaping states store strangers tasks verdict"
-        " workspace",
+        "claims config doubts drm.base gate launcher outcome reaping starts states store strangers tasks"
+        " verdict workspace",
     ),
     ("submission", "config drm.base errors faults gate launcher states store sync tasks workspace"),
     ("controls", "drm.base errors gate launcher states store submission sync tasks workspace"),

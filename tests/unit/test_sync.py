@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from drmaaticd import config, launcher, reaping, strangers, submission, sync
+from drmaaticd import config, launcher, reaping, strangers, submission, sync, verdict
 from drmaaticd.changes import Changes
 from drmaaticd.controls import Controls
 from drmaaticd.drm.base import Array, JobState, PassingFault, Refused, Report, Usage
@@ -143,6 +143,26 @@ class House:
         )
         self.pids.append(process.pid)
         return await process.wait()
+
+    def claimed(self, uuid: str, index: int | None = None, at: float | None = None) -> int:
+        """When the claim of a job was made, in milliseconds; as if it had been made `at` these seconds."""
+        control = self.workspace.control(uuid)
+        claim = (control if index is None else control / str(index)) / "claim"
+        if at is not None:
+            os.utime(claim, (at, at), follow_symlinks=False)
+        return int(claim.lstat().st_mtime * 1000)
+
+    def begins(self, uuid: str, index: int | None, *, at: float, restart: int = 0) -> None:
+        """Do as the launcher of this job does when it begins, at this time (seconds since 1970)."""
+        control = self.workspace.control(uuid)
+        here = control if index is None else control / str(index)
+        here.mkdir(exist_ok=True)
+        if restart:
+            (here / "claim").rename(here / f"claim.{restart - 1}")
+        (here / "claim").symlink_to(f"{self.get(uuid).job_id}.{restart}")
+        (here / f"running.{restart + 1}").touch()
+        self.claimed(uuid, index, at)
+        (self.workspace.spool / (f"{uuid}.started" if index is None else f"{uuid}.{index}.started")).touch()
 
     async def passes(self, uuid: str, state: State) -> Task:
         """Run spool passes until the task is in this state."""
@@ -414,10 +434,60 @@ async def test_a_requeued_job_is_live_again(house: Callable[..., Any]) -> None:
         await first
         task = await h.passes(uuid, State.QUEUED_ACTIVE)
         assert task.attempt == 2
+        assert task.started is None
+        h.sync.note(uuid)
+        h.engine.leave()  # what its launcher left is of a run that counts no more, whoever looks
+        await h.sync.spool_pass()
+        assert h.get(uuid).started is None
+        h.engine.come_back()
         gate.touch()
         h.engine.begin(job_id)
         await h.run(uuid, "", SLURM_JOB_ID=job_id, SLURM_RESTART_COUNT="1")
-        assert (await h.passes(uuid, State.DONE)).exit_status == 0
+        task = await h.passes(uuid, State.DONE)
+        assert task.exit_status == 0
+        assert task.started == h.claimed(uuid)
+
+
+@over
+async def test_a_job_that_ran_again_after_its_node_died_began_when_it_ran_again(
+    house: Callable[..., Any],
+) -> None:
+    async with house() as h:
+        gate = h.folder / "gate"
+        uuid = await h.add(body=f"touch started; until [ -e '{gate}' ]; do sleep 0.01; done", rerunnable=True)
+        job_id = await h.submitted(uuid)
+        h.engine.begin(job_id)
+        first = asyncio.create_task(h.run(uuid, "", SLURM_JOB_ID=job_id, SLURM_RESTART_COUNT="0"))
+        await until((h.workspace.folder(uuid) / "started").exists, "the command to run")
+        h.claimed(uuid, at=1000)
+        assert (await h.passes(uuid, State.RUNNING)).started == 1_000_000
+        os.killpg(h.pids[-1], signal.SIGKILL)
+        await first
+        gate.touch()
+        await h.run(uuid, "", SLURM_JOB_ID=job_id, SLURM_RESTART_COUNT="1")
+        task = await h.passes(uuid, State.DONE)
+        assert task.started == h.claimed(uuid)
+        assert task.usage["wall_seconds"] < 1000
+
+
+@over
+async def test_a_job_that_the_drm_has_queued_again_has_not_started(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(verdict, "REQUEUE_GRACE", 0.0)
+            uuid, array = await h.add(), await h.add(array={"begin": 1, "end": 2, "step": 1})
+            job_ids = [await h.submitted(uuid), h.engine.element(await h.submitted(array), 1)]
+            for job_id in job_ids:
+                h.engine.begin(job_id)
+            h.begins(uuid, None, at=1000)
+            h.begins(array, 1, at=1000)
+            await h.sync.spool_pass()
+            assert h.get(uuid).started == h.get(array).started == 1_000_000
+            for job_id in job_ids:
+                h.engine.requeue(job_id)
+            await h.sweeps(uuid, State.QUEUED_ACTIVE)
+            await h.sweeps(array, State.QUEUED_ACTIVE)
+            assert h.get(uuid).started is h.get(array).started is None
 
 
 # -- recovery
@@ -655,6 +725,50 @@ async def _sweep_a_large_array(house: Callable[..., Any], patch: pytest.MonkeyPa
         assert get(uuid).members == "r" * 1000
         assert reads < 200  # and not one for each member
         assert turns > 90  # to look at the answers, and to judge them
+
+
+@over
+async def test_an_array_began_with_the_first_of_its_runs_that_count(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        uuid = await h.add(array={"begin": 1, "end": 4, "step": 1}, rerunnable=True)
+        whole = await h.submitted(uuid)
+        for index in (1, 2, 3):
+            h.engine.begin(h.engine.element(whole, index))
+            h.begins(uuid, index, at=1000 * index)
+        assert (await h.passes(uuid, State.RUNNING)).started == 1_000_000
+
+        def ends_by_a_signal(index: int) -> None:
+            h.engine.requeue(h.engine.element(whole, index))
+            folder = h.workspace.control(uuid) / str(index)
+            (folder / "running.1").rename(folder / "ended.1.143.5000.caught")
+            (h.workspace.spool / f"{uuid}.{index}.ended").touch()
+
+        ends_by_a_signal(3)
+        await h.sync.spool_pass()
+        assert h.get(uuid).started == 1_000_000
+        ends_by_a_signal(1)
+        await h.sync.spool_pass()
+        assert (h.get(uuid).members, h.get(uuid).started) == ("qrqq", 2_000_000)
+        ends_by_a_signal(2)
+        await h.sync.spool_pass()
+        assert (h.get(uuid).members, h.get(uuid).started) == ("qqqq", None)
+
+        h.begins(uuid, 1, at=6000, restart=1)
+        await h.sync.spool_pass()
+        assert (h.get(uuid).members, h.get(uuid).started) == ("rqqq", 6_000_000)
+
+
+@over
+async def test_a_member_that_ran_again_before_anyone_looked_began_anew(house: Callable[..., Any]) -> None:
+    async with house() as h:
+        uuid = await h.add(array={"begin": 1, "end": 2, "step": 1}, rerunnable=True)
+        await h.submitted(uuid)
+        h.begins(uuid, 1, at=1000)
+        h.begins(uuid, 2, at=2000)
+        assert (await h.passes(uuid, State.RUNNING)).started == 1_000_000
+        h.begins(uuid, 1, at=3000, restart=1)
+        await h.sync.spool_pass()
+        assert h.get(uuid).started == 2_000_000
 
 
 @over
