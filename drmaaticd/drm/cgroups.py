@@ -12,8 +12,13 @@ import logging
 import os
 import re
 from pathlib import Path
+from time import monotonic
 
 log = logging.getLogger(__name__)
+
+#: Seconds after a fault until groups are tried again: the first pause and the longest; each doubles.
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 600.0
 
 #: Extended attributes by which systemd says that a group was handed over (``Delegate=yes``).
 _DELEGATED = ("user.delegate", "trusted.delegate")
@@ -25,23 +30,55 @@ _MOUNT = re.compile(r"^\d+ \d+ \S+ (\S+) (\S+) .* - cgroup2 ", re.MULTILINE)
 
 
 class Cgroups:
-    """The jobs' groups under one folder of the cgroup v2 file system."""
+    """The jobs' groups under one folder of the cgroup v2 file system. Blocking.
+
+    A fault passes: a limit on groups is raised, a folder is made again. So after one it is tried again,
+    though not for each job: one that is started meanwhile is found by what its processes inherit.
+    """
 
     def __init__(self, parent: Path) -> None:
-        """`parent` is a group in which this process may make others. Raises OSError."""
+        """`parent` is a group in which this process may make others."""
         self._folder = parent / _JOBS
-        self._folder.mkdir(exist_ok=True)
+        self._fault = ""
+        self._pause = FIRST_PAUSE
+        self._again = 0.0
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            self._failed(error)
 
-    def create(self, name: str, pid: int) -> Path:
-        """Put a process into a new group; what it starts from now on is in there too. Raises OSError."""
+    def join(self, name: str, pid: int) -> Path | None:
+        """Put a process, with what it starts from now on, into a new group; None if that cannot be."""
+        if self._fault and monotonic() < self._again:
+            return None
+        try:
+            group = self._create(name, pid)
+        except ProcessLookupError:
+            return None  # it has ended, which says nothing of groups
+        except OSError as error:
+            self._failed(error)
+            return None
+        if self._fault:
+            log.info("jobs get control groups again")
+            self._fault, self._pause = "", FIRST_PAUSE
+        return group
+
+    def _create(self, name: str, pid: int) -> Path:
         group = self._folder / name
-        group.mkdir(exist_ok=True)
+        group.mkdir(parents=True, exist_ok=True)  # somebody may have removed the folder, which was empty
         try:
             (group / "cgroup.procs").write_text(str(pid), "ascii")
         except OSError:
             remove(group)
             raise
         return group
+
+    def _failed(self, error: OSError) -> None:
+        if not self._fault:
+            log.warning("jobs get no control groups at present; it is tried again: %s", error)
+        self._fault = str(error)
+        self._again = monotonic() + self._pause
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
 
 def delegated() -> Path | None:

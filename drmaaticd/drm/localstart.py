@@ -67,21 +67,14 @@ class Starter:
         if self._cgroups is None:
             return None
         name = job.id if run.index is None else f"{job.id}.{run.index}"
-        try:
-            return str(self._cgroups.create(name, pid))
-        except OSError as error:
-            log.info("jobs get no control groups any more: %s", error)
-            self._cgroups = None
-            return None
+        group = self._cgroups.join(name, pid)
+        return None if group is None else str(group)
 
 
 def _open_cgroups(parent: Path | None) -> Cgroups | None:
     parent = parent or cgroups.delegated()
     if parent is not None:
-        try:
-            return Cgroups(parent)
-        except OSError as error:
-            log.info("no control groups for jobs can be made: %s", error)
+        return Cgroups(parent)
     log.info("jobs have no control groups here: their processes are found by what they inherit")
     return None
 

@@ -93,9 +93,8 @@ def _cgroup_mount() -> Path | None:
     return None
 
 
-@pytest.mark.parametrize("by", ["termination", "its own end"])
-@in_loop
-async def test_nothing_escapes_from_a_control_group(tmp_path: Path, by: str) -> None:
+def _made_cgroup() -> Path:
+    """A control group in which others may be made; without one the test is skipped."""
     mount = cgroups.delegated() or _cgroup_mount()
     parent = None if mount is None else mount / f"drmaaticd-test-{os.getpid()}"
     try:
@@ -105,6 +104,13 @@ async def test_nothing_escapes_from_a_control_group(tmp_path: Path, by: str) -> 
         parent = None
     if parent is None:
         pytest.skip("CONTROL GROUPS ARE NOT TESTED: this account may not make one here")
+    return parent
+
+
+@pytest.mark.parametrize("by", ["termination", "its own end"])
+@in_loop
+async def test_nothing_escapes_from_a_control_group(tmp_path: Path, by: str) -> None:
+    parent = _made_cgroup()
     place = Place(tmp_path / "tasks")
     engine = LocalEngine(tmp_path / "state", 2, kill_after=0.0, cgroup=parent)
     await engine.start()
@@ -130,6 +136,45 @@ async def test_nothing_escapes_from_a_control_group(tmp_path: Path, by: str) -> 
         ending = place.evidence(job.task).ending
         assert ending is not None
         assert ending.status == (137 if by == "termination" else 3) or ending.signal == "SIGTERM"
+    finally:
+        await end_all(engine, place)
+        await engine.close()
+        await until(lambda: not cgroups.pids(parent))
+        assert cgroups.remove(parent)
+
+
+@pytest.mark.logs("no control groups at present.*Resource temporarily unavailable")
+@in_loop
+async def test_jobs_get_control_groups_again_once_there_may_be_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses further groups (cgroup.max.descendants), and later does not."""
+    parent = _made_cgroup()
+    place = Place(tmp_path / "tasks")
+    engine = LocalEngine(tmp_path / "state", 4, kill_after=0.0, cgroup=parent)
+    await engine.start()
+    try:
+        monkeypatch.setattr(cgroups, "FIRST_PAUSE", 0.0)
+        limit = parent / "cgroup.max.descendants"
+
+        async def started() -> str:
+            job = place.job("touch here; sleep 600")
+            job_id = await engine.submit(job)
+            await until((job.folder / "here").exists)
+            return job_id
+
+        groups = parent / "drmaaticd-jobs"
+        with_one = await started()
+        assert (groups / with_one).is_dir()
+        limit.write_text("2")
+        without = [await started() for _ in range(2)]
+        limit.write_text("max")
+        monkeypatch.setattr(cgroups, "monotonic", lambda: float("inf"))
+        again = await started()
+        assert sorted(path.name for path in groups.iterdir() if path.is_dir()) == sorted([with_one, again])
+        for job_id in (with_one, *without, again):  # each is within reach
+            await engine.control(job_id, Action.TERMINATE)
+            await ended(engine, job_id)
     finally:
         await end_all(engine, place)
         await engine.close()
