@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from drmaaticd import logs
 from drmaaticd.config import load
-from drmaaticd.daemon import Daemon, protect_memory
-from drmaaticd.notify import Notifier
+from drmaaticd.daemon import protect_memory, serve
+from drmaaticd.signals import Signals
 
 #: Seconds that the probe sleeps; whatever it oversleeps, the loop was away.
 NAP = 0.001
@@ -128,10 +128,7 @@ def main() -> int:
     protect_memory()
     config = load(Path(sys.argv[2]))
 
-    async def serve() -> int:
-        return await watch(Daemon(config, Notifier.from_environment()).serve())
-
-    return asyncio.run(serve())
+    return asyncio.run(watch(serve(config, Signals())))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from drmaaticd import __version__, logs
-from drmaaticd.commands import accounts, check, init, serve, store
+from drmaaticd import __version__, logs, signals
 
 #: Exit status of a command that failed or found something wrong, and of one that Ctrl-C ended.
 FAILED, INTERRUPTED = 1, 130
@@ -18,9 +17,12 @@ FAILED, INTERRUPTED = 1, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (argparse itself exits with 2 for a wrong line)."""
-    arguments = build_parser().parse_args(argv)
-    logs.setup("warning")
     try:
+        with signals.held():
+            arguments = build_parser().parse_args(argv)
+            logs.setup("warning")
+            if "prepare" in arguments:  # for signals
+                arguments.prepare(arguments)
         return int(arguments.run(arguments))
     except OSError as error:
         # What a command expects it reports itself; this is the disk, the folder's mode, the pipe.
@@ -32,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    # Imported here: that takes half a second, in which a signal would end the program with a traceback.
+    from drmaaticd.commands import accounts, check, init, serve, store
+
     parser = argparse.ArgumentParser(
         prog="drmaaticd",
         description="A cluster's head node as a self-service job API.",

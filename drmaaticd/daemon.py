@@ -9,7 +9,6 @@ import asyncio
 import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -38,6 +37,7 @@ from drmaaticd.notify import Notifier
 from drmaaticd.pruning import Pruner
 from drmaaticd.scripts import Catalogue
 from drmaaticd.service import Service
+from drmaaticd.signals import Signals, held
 from drmaaticd.store import Store
 from drmaaticd.submission import Submitter
 from drmaaticd.sync import Sync
@@ -75,34 +75,63 @@ class Daemon:
         self._status = 0
         self._background: list[asyncio.Task[Any]] = []
         self._timers: list[Timer] = []
+        self._watchdog: PeriodicCallback | None = None
+        self._started = False
+        self._reload_asked = False
         self._undo: list[Callable[[], Awaitable[None]]] = []
 
     def stop(self, status: int = 0) -> None:
-        """Make `serve` end and return this exit status."""
+        """Make `serve` end, orderly, as soon as it can, and return this exit status."""
         self._status = max(self._status, status)
         self._stop.set()
+
+    def reload(self) -> None:
+        """Read the scripts again; once everything is started, if it is not, and never when it is to end."""
+        self._reload_asked = not self._started
+        if self._started and not self._stop.is_set():
+            task = asyncio.get_running_loop().create_task(self._reload())
+            self._background.append(task)
+            task.add_done_callback(self._background.remove)
 
     async def serve(self) -> int:
         """Start everything, serve until `stop`, stop everything in order; returns the exit status."""
         try:
-            server, sockets = await self._build()
-            await self._start(server, sockets)
-            await self._stop.wait()
-            await self._end(server)
+            await self._serve()
+        except _ToldToStop:
+            log.info("told to stop before it served")
+            self._notifier.stopping()
         finally:
             for undo in reversed(self._undo):
                 await undo()
         log.info("stopped")
         return self._status
 
+    async def _serve(self) -> None:
+        server, sockets = await self._build()
+        await self._start()
+        try:
+            await self._recover()
+            await self._open(server, sockets)
+            await self._stop.wait()
+            await self._close(server)
+        finally:
+            await self._end()
+
+    def _go_on(self) -> None:
+        """Raise `_ToldToStop` if that is so."""
+        if self._stop.is_set():
+            raise _ToldToStop
+
     # -- building ------------------------------------------------------------------------------
 
     async def _build(self) -> tuple[HTTPServer, list[socket.socket]]:
+        self._go_on()
         config = self.config
         files = FileGate()
         self._cleanup(files.close)
         self.store = store = await files.run(Store.open, config.paths.state_dir)
         self._undo.append(store.close)
+        self._go_on()
         changes = Changes()
         store.on_change = changes.publish
         store.on_failure = self._store_failed
@@ -115,6 +144,7 @@ class Daemon:
         self._catalogue = Catalogue(config.paths.scripts_dir, config.groups)
         self._files = files
         await self._load_scripts()
+        self._go_on()
         # Bound before the engine starts jobs: a port that is taken ends the start without a trace.
         sockets = _bind(config)
         for sock in sockets:
@@ -195,16 +225,31 @@ class Daemon:
 
     # -- starting ------------------------------------------------------------------------------
 
-    async def _start(self, server: HTTPServer, sockets: list[socket.socket]) -> None:
+    async def _start(self) -> None:
+        self._go_on()
         self._warn()
         await self._engine.start()
         self._undo.append(self._engine.close)
-        self._handle_signals()
+        self._go_on()
+
+    async def _recover(self) -> None:
+        """Take up what the daemon before left. It is taken up again if this is told to stop meanwhile."""
         self._run("submissions", self._submitter.run_forever())
         self._run("reaping", self._sync.reaper.run_forever())
         self._accounts.recover()
-        await self._submitter.recover()
+        recovery = asyncio.create_task(self._submitter.recover())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((recovery, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not recovery.done():
+            recovery.cancel()
+            await asyncio.gather(recovery, return_exceptions=True)
+        self._go_on()
+        await recovery
         self._controls.recover()
+
+    async def _open(self, server: HTTPServer, sockets: list[socket.socket]) -> None:
+        """Begin what is done every so often, and take requests."""
         self._run("housekeeping", self._housekeeping.run_forever())
         self._run("the streams of events", self._watching.run_forever())
         drm = self.config.drm
@@ -225,6 +270,9 @@ class Daemon:
         self._undo.append(self._admin.close)
         server.add_sockets(sockets)
         self._announce(sockets)
+        self._started = True
+        if self._reload_asked:
+            self.reload()
 
     def _warn(self) -> None:
         for finding in self.config.warnings():
@@ -253,19 +301,15 @@ class Daemon:
         task.add_done_callback(ended)
         self._background.append(task)
 
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-
     # -- scripts -------------------------------------------------------------------------------
 
-    def _reload(self) -> None:
+    async def _reload(self) -> None:
         self._notifier.reloading()
-        task = asyncio.get_running_loop().create_task(self._load_scripts())
-        task.add_done_callback(lambda _: self._notifier.ready())
-        self._background.append(task)
+        try:
+            await self._load_scripts()
+        finally:
+            if not self._stop.is_set():
+                self._notifier.ready()
 
     async def _poll_scripts(self) -> None:
         if await self._files.run(self._catalogue.changed):
@@ -278,8 +322,8 @@ class Daemon:
 
     # -- stopping ------------------------------------------------------------------------------
 
-    async def _end(self, server: HTTPServer) -> None:
-        """Accept nothing more, let what is under way finish for a while, stop what runs by itself."""
+    async def _close(self, server: HTTPServer) -> None:
+        """Accept nothing more, and let requests under way finish for a while."""
         log.info("stopping; jobs go on")
         self._notifier.stopping()
         self._intake.stopping = True
@@ -287,17 +331,26 @@ class Daemon:
         self._watching.stop()
         await self._admin.close()
         await _drain(server, self._app, DRAIN_SECONDS)
+
+    async def _end(self) -> None:
+        """Stop what runs by itself, as far as it has been started."""
         await self._app.close()
         await self._intake.close()
-        self._watchdog.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         for timer in self._timers:
             await timer.stop()
         await self._submitter.close()
         await self._controls.close()
-        for task in self._background:
+        background = tuple(self._background)
+        for task in background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
         await self._housekeeping.close()
+
+
+class _ToldToStop(Exception):
+    """The daemon was told to stop before it was started."""
 
 
 async def _drain(server: HTTPServer, app: WebApplication, seconds: float) -> None:
@@ -332,7 +385,7 @@ def protect_memory() -> None:
         log.warning("the memory could not be protected: %s", os.strerror(ctypes.get_errno()))
 
 
-def run(config: Config) -> int:
+def run(config: Config, signals: Signals) -> int:
     """Run the daemon until it is told to stop; returns its exit status.
 
     Raises `ConfigurationError` or `StoreError` if it cannot start.
@@ -340,13 +393,21 @@ def run(config: Config) -> int:
     environment = environment_to_start_anew(config)
     if environment is not None:
         log.info("starting anew, with room for libdrmaa's thread-local storage")
-        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  # ourselves
+        with held():
+            if not signals.stop_asked:
+                os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  # ourselves
     logs.mark_records(RequestIdFilter())
     os.umask(0o027)
     protect_memory()
+    return asyncio.run(serve(config, signals))
 
-    async def main() -> int:
-        SteadyLoop()
-        return await Daemon(config, Notifier.from_environment()).serve()
 
-    return asyncio.run(main())
+async def serve(config: Config, signals: Signals) -> int:
+    """Build a daemon and have it serve until a signal ends it; returns its exit status."""
+    SteadyLoop()
+    daemon = Daemon(config, Notifier.from_environment())
+    signals.attach(daemon.stop, daemon.reload)
+    try:
+        return await daemon.serve()
+    finally:
+        signals.ignore()

@@ -9,6 +9,7 @@ import sys
 from drmaaticd import __version__, logs
 from drmaaticd.commands import lookup
 from drmaaticd.errors import ConfigurationError, StoreError
+from drmaaticd.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +26,23 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     lookup.add_argument(parser)
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: info")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: text")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, prepare=prepare)
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Take the signals that come from now on."""
+    arguments.signals = Signals()
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop. 0 after a clean end, 1 if the daemon cannot start or has failed."""
+    try:
+        return _serve(arguments, arguments.signals)
+    finally:
+        arguments.signals.ignore()  # until the process is gone
+
+
+def _serve(arguments: argparse.Namespace, signals: Signals) -> int:
     logs.setup(arguments.log_level, arguments.log_format)
     path = lookup.find(arguments.config)
     try:
@@ -50,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from drmaaticd import daemon
 
     try:
-        return daemon.run(config)
+        return daemon.run(config, signals)
     except (ConfigurationError, StoreError) as error:
         for line in str(error).splitlines():
             log.error("%s", line)

@@ -68,6 +68,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("doubts", ""),
     ("faults", ""),
     ("notify", ""),
+    ("signals", ""),
     ("logs", ""),
     ("verdict", "drm.base launcher states"),
     ("changes", "tasks"),
