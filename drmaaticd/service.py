@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from drmaaticd import __version__, about
@@ -271,18 +271,8 @@ class Service:
         filters = parse_filters(query)
         if caller.user is None and filters.uuids is None:
             return 0, []  # an unowned task is known only to who knows its UUID
-        count, tasks = self._store.page(
-            owner=ANY if caller.is_admin else caller.user,
-            uuids=filters.uuids,
-            states=filters.states,
-            script=filters.script,
-            description=filters.description,
-            search=filters.search,
-            updated_since=filters.updated_since,
-            include_deleted=caller.is_admin,
-            page=page,
-            size=size,
-        )
+        wanted = filters.query(ANY if caller.is_admin else caller.user)
+        count, tasks = self._store.select(replace(wanted, include_deleted=caller.is_admin), page, size)
         return count, [self._view(caller, task) for task in tasks]
 
     async def delete(self, caller: Caller, uuid: str) -> None:

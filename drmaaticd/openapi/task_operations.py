@@ -140,6 +140,17 @@ _SUBMIT = Operation(
     writes=True,
 )
 
+
+def _time(name: str, description: str) -> Parameter:
+    """A filter by a time."""
+    return Parameter(
+        name,
+        f"{description} RFC 3339; empty is as if it were left out.",
+        {"type": "string", "anyOf": [{"format": "date-time"}, {"const": ""}]},
+        example="2026-11-24T10:00:00Z",
+    )
+
+
 _LIST_TASKS = Operation(
     "listTasks",
     TASKS,
@@ -159,12 +170,9 @@ _LIST_TASKS = Operation(
         Parameter("description", "A part of the description, in any case."),
         Parameter("search", SEARCH),
         comma_separated("ids", "Only these tasks, by UUID; what is no UUID is ignored.", MAX_IDS),
-        Parameter(
-            "updated_since",
-            "Only tasks that have changed at this time or later (RFC 3339). Empty is as if it were left out.",
-            {"type": "string", "anyOf": [{"format": "date-time"}, {"const": ""}]},
-            example="2026-11-24T10:00:00Z",
-        ),
+        _time("updated_since", "Only tasks that have changed at this time or later."),
+        _time("created_since", "Only tasks that were received at this time or later."),
+        _time("created_before", "Only tasks that were received before this time."),
     ),
     {InvalidInput: "A filter, or the page, is malformed.", NotFound: "There is no such page."},
 )

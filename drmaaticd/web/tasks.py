@@ -8,7 +8,7 @@ from drmaaticd.web.paths import task_uuid
 from drmaaticd.web.upload import UploadHandler
 
 _LISTS = ("status", "state", "ids")
-_TEXTS = ("task_name", "description", "search", "updated_since")
+_TEXTS = ("task_name", "description", "search", "updated_since", "created_since", "created_before")
 
 
 class TasksHandler(UploadHandler):

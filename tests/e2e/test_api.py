@@ -267,6 +267,26 @@ def test_a_task_list_of_the_anonymous_is_what_they_name(service: Daemon) -> None
     assert get(service, f"/task/?ids={ids}&state=failed").json()["count"] == 0
 
 
+def test_a_task_list_by_time(service: Daemon) -> None:
+    first = last = post(service, {"task_name": "sleep"}).json()
+    while last["creation_date"] == first["creation_date"]:
+        last = post(service, {"task_name": "sleep"}).json()
+
+    def found(**times: str) -> list[str]:
+        page = get(service, "/task/", params={"ids": f"{first['uuid']},{last['uuid']}", **times}).json()
+        return [task["uuid"] for task in page["results"]]
+
+    both = [last["uuid"], first["uuid"]]
+    assert found(created_since=first["creation_date"]) == both
+    assert found(created_since=last["creation_date"]) == both[:1]
+    assert found(created_before=last["creation_date"]) == both[1:]
+    assert found(created_before=first["creation_date"]) == []
+    assert found(created_since=first["creation_date"], created_before=last["creation_date"]) == both[1:]
+    assert found(created_since="", created_before="") == both
+    wrong_ones = {"created_since": "yesterday", "created_before": "noon", "updated_since": "1", "page": "0"}
+    assert wrong(get(service, "/task/", params=wrong_ones)) == set(wrong_ones)
+
+
 def test_a_time_limit_ends_a_task_and_says_so(service: Daemon, limit_patience: float) -> None:
     task = run(service, {"task_name": "limited"}, patience=limit_patience)
     assert task["state"] == "failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
@@ -90,6 +91,12 @@ async def test_filters_of_tasks_reach_the_service(
 ) -> None:
     await fetch(http_client, base_url + "/task?state=done&state=failed&search=a%20b&x=1&task_name=n")
     assert service.filters == [{"state": "done,failed", "search": "a b", "task_name": "n"}]
+    times = {
+        name: f"2026-11-24T10:00:0{number}Z"
+        for number, name in enumerate(("updated_since", "created_since", "created_before"))
+    }
+    await fetch(http_client, f"{base_url}/task?{urlencode(times)}")
+    assert service.filters[1] == times
 
 
 @pytest.mark.gen_test
