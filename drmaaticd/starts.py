@@ -44,13 +44,16 @@ class Starts:
         """
         if task.started is None:
             return None
+        known, letters = indices(task), members_of(task)
         unread: list[int | None] = []
         for count, (index, verdict) in enumerate(verdicts.items(), 1):
             if count % SLICE == 0:
                 await asyncio.sleep(0)
             evidence = grounds[index][0]
-            again = _requeued(task, index, verdict)
-            if task.started in _outdated(evidence, again=again):
+            again = False
+            if index is not None and index in known:
+                again = requeued(MEMBER_STATES[letters[known.index(index)]], verdict)
+            if (again or evidence.formerly) and task.started in _outdated(evidence, again=again):
                 return await self._first(task, verdicts)
             if again and evidence.started is None:
                 unread.append(index)
@@ -76,13 +79,6 @@ class Starts:
 
 
 _NONE = Verdict()
-
-
-def _requeued(task: Task, index: int | None, verdict: Verdict) -> bool:
-    known = indices(task)
-    if index is None or index not in known:
-        return False
-    return requeued(MEMBER_STATES[members_of(task)[known.index(index)]], verdict)
 
 
 def _outdated(evidence: Evidence, *, again: bool) -> set[int | None]:

@@ -135,7 +135,7 @@ class DrmaaEngine:
     def _open(self) -> None:
         module = self._load(self._config_file, self._library, os.environ)
         session = Session(module, self._state_dir)
-        info = session.drms_info
+        info = drmaa_library.told(lambda: session.drms_info, self._config_file)
         dialect, findings = drmaa_library.identify(
             info, self._configured_dialect, self._native, os.environ, self._config_file
         )

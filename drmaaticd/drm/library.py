@@ -12,6 +12,7 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
+from drmaaticd.drm.answers import text_of
 from drmaaticd.drm.dialects import GRID_ENGINE, SLURM, Dialect, resolve
 from drmaaticd.errors import ConfigurationError, Finding
 
@@ -122,6 +123,17 @@ def _error(config_file: Path, message: str, key: str | None = "drm.backend") -> 
     return ConfigurationError([Finding(config_file, message, key)])
 
 
+def told(ask: Callable[[], str], config_file: Path) -> str:
+    """What the library tells of itself, which needs no DRM. Raises `ConfigurationError` with its reason.
+
+    Grid Engine's says nothing without ``SGE_ROOT``.
+    """
+    try:
+        return ask()
+    except Exception as error:  # drmaa-python raises whatever it likes
+        raise _error(config_file, f"libdrmaa does not work here: {text_of(error)}") from error
+
+
 def identify(
     info: str, configured: str, native: Mapping[str, str], environ: Mapping[str, str], config_file: Path
 ) -> tuple[Dialect, list[Finding]]:
@@ -149,7 +161,8 @@ def examine(
 
     Raises `ConfigurationError` if there is no library, or none that is known.
     """
-    info = str(load(config_file, library, environ).Session().drmsInfo)
+    session = load(config_file, library, environ).Session()
+    info = told(lambda: str(session.drmsInfo), config_file)
     return identify(info, configured, native, environ, config_file)
 
 

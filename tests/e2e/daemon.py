@@ -137,7 +137,8 @@ class Daemon:
     def launch(self) -> None:
         """Start the process and wait for nothing."""
         assert not self.running, "the daemon runs already"
-        environ = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
+        environ = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        environ["TMPDIR"] = str(self._made_scratch())
         if sys.executable in self._command:  # the source tree need not be installed
             environ["PYTHONPATH"] = str(ROOT)
         environ |= {"PYTHONWARNINGS": "error::ResourceWarning", **self.environ}
@@ -153,6 +154,13 @@ class Daemon:
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
+
+    def _made_scratch(self) -> Path:
+        """The folder for temporary files, also for those that its jobs leave when they are killed."""
+        scratch = self.folder / "tmp"
+        scratch.mkdir(exist_ok=True)
+        scratch.chmod(0o1777)  # jobs may be another account's
+        return scratch
 
     def start(self) -> Daemon:
         """Start the daemon and wait until it listens."""

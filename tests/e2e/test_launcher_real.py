@@ -25,14 +25,14 @@ NOBODYS_ID = 64123
 ON_A_SMALL_DISK = """
 import json, os, subprocess, sys
 from pathlib import Path
-root, options, body, tests = sys.argv[1:]
+root, options, body, tests, scratch = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", root], check=True)
 sys.path.insert(0, tests)
 from tests.launching import Place
 place = Place(Path(root) / "tasks")
 spec = place.spec(body)
 done = subprocess.run(["/bin/sh", str(spec.control / "run.sh")],
-                      env={"PATH": os.environ["PATH"], "DRMAATICD_JOB_ID": "17", "TMPDIR": "/tmp"})
+                      env={"PATH": os.environ["PATH"], "DRMAATICD_JOB_ID": "17", "TMPDIR": scratch})
 found = place.evidence(spec.task)
 print(json.dumps({
     "exit": done.returncode,
@@ -52,7 +52,7 @@ def place(tmp_path: Path) -> Place:
 def start(spec: LaunchSpec, shell: str = "/bin/sh", job_id: str = "17") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [shell, str(spec.control / "run.sh")],
-        env={"PATH": os.environ["PATH"], "DRMAATICD_JOB_ID": job_id},
+        env={"PATH": os.environ["PATH"], "DRMAATICD_JOB_ID": job_id, "TMPDIR": str(spec.control)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -73,7 +73,17 @@ def on_a_small_disk(tmp_path: Path, options: str, body: str) -> dict[str, Any]:
     root.mkdir()
     tests = Path(__file__).parents[1]
     done = subprocess.run(
-        [*unshare, sys.executable, "-c", ON_A_SMALL_DISK, str(root), options, body, str(tests)],
+        [
+            *unshare,
+            sys.executable,
+            "-c",
+            ON_A_SMALL_DISK,
+            str(root),
+            options,
+            body,
+            str(tests),
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         cwd=tests.parent,
@@ -170,7 +180,12 @@ def test_where_no_process_can_be_started_any_more_there_is_an_ending_still(
             *("setpriv", f"--reuid={NOBODYS_ID}", f"--regid={NOBODYS_ID}", "--clear-groups"),
             *command,
         ]
-    environment = {"PATH": os.environ["PATH"], "DRMAATICD_JOB_ID": "17", "USER": "x"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DRMAATICD_JOB_ID": "17",
+        "USER": "x",
+        "TMPDIR": str(tmp_path),  # which it cannot remove its own folder from any more
+    }
     subprocess.run(command, env=environment, capture_output=True, timeout=60)
     ending = launcher.read(spec.control).ending
     assert ending is not None

@@ -141,6 +141,15 @@ def test_a_stop_takes_children_that_left_the_session_along(tmp_path: Path) -> No
         wait_until(lambda: not service.jobs(), "all processes of the task to go")
 
 
+def test_a_daemon_of_the_tests_leaves_nothing_elsewhere(tmp_path: Path) -> None:
+    """Jobs that are killed after their daemon has ended leave their temporary folders."""
+    with daemon(tmp_path, scripts={"work": 'echo "$TMPDIR"; sleep 600'}) as service:
+        uuid = submit(service, "work")
+        out = service.tasks / uuid / f"{uuid[:8]}_out.txt"
+        wait_until(lambda: out.exists() and out.read_text().endswith("\n"), "the job to begin")
+    assert Path(out.read_text().strip()).is_relative_to(tmp_path)
+
+
 def test_sigterm_lets_a_transfer_finish_and_takes_no_new_one(tmp_path: Path) -> None:
     size = 64 * 1024 * 1024
     with daemon(tmp_path, scripts={"big": f"head -c {size} /dev/zero > big"}) as service:

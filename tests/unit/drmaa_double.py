@@ -82,6 +82,8 @@ class Session:
 
     @property
     def drmsInfo(self) -> str:
+        if self._drm.troubles.get("drmsInfo"):
+            raise self._drm.troubles["drmsInfo"].pop(0)
         return self._drm.info
 
     @property

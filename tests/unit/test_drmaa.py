@@ -487,6 +487,20 @@ async def test_wrong_configurations_are_named(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_a_library_that_does_not_say_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grid Engine's does not without SGE_ROOT."""
+    why = "Please set the environment variable SGE_ROOT."
+    drm = Drm(troubles={"drmsInfo": [exception("InternalException")(f"code 1: {why}") for _ in range(2)]})
+    with pytest.raises(ConfigurationError, match=rf"drm\.backend: libdrmaa does not work here: {why}"):
+        await DrmaaEngine(tmp_path, load=lambda *_: DrmaaModule(drm)).start()
+    monkeypatch.setattr(drmaa_library, "load", lambda *_: DrmaaModule(drm))
+    with pytest.raises(ConfigurationError, match=why):
+        drmaa_library.examine(Path("x.toml"), None, "auto", {}, {})
+
+
+@in_loop
 async def test_a_named_dialect_needs_no_known_name(tmp_path: Path) -> None:
     async with engine(Drm(info="Some Grid Engine's heir"), tmp_path, dialect="gridengine") as drmaa:
         assert drmaa.dialect.name == "gridengine"

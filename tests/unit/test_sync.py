@@ -135,7 +135,7 @@ class House:
             "/bin/sh",
             script,
             cwd=self.workspace.folder(uuid),
-            env={"PATH": os.environ["PATH"], "JOB_ID": job_id, **environ},
+            env={"PATH": os.environ["PATH"], "JOB_ID": job_id, "TMPDIR": str(self.folder), **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
