@@ -244,7 +244,10 @@ class Store:
         return self._read_all(self._indexes.shelf(UNPURGED))
 
     def children(self, uuid: str) -> list[Task]:
-        """The tasks whose parent this is and that are not deleted, in the order of their creation."""
+        """The tasks whose parent this is, in the order of their creation.
+
+        Deleted ones too: their own children, which need not be deleted, work in the same folder.
+        """
         return self._read_all(self._indexes.children(uuid))
 
     def dependants(self, uuid: str) -> list[Task]:
