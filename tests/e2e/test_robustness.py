@@ -247,6 +247,25 @@ def fill(path: Path) -> None:
         grow()
 
 
+def test_a_disk_that_a_job_has_filled(tmp_path: Path, small_disk: SmallDisk) -> None:
+    tasks = small_disk(4096)
+    paths = {"tasks_dir": str(tasks)}
+    with daemon(
+        tmp_path, start=False, paths=paths, scripts={"nop": "true"}, allow=["disk", "No space"]
+    ) as service:
+        service.start()
+        first = submit(service, "nop")
+        ended(service, first)
+        fill(tasks / first / "huge")
+        answers = [
+            requests.post(f"{service.url}/task/", data={"task_name": "nop"}, timeout=60) for _ in range(2)
+        ]
+        assert [answer.status_code for answer in answers] == [507, 507], answers[0].text
+        assert requests.delete(f"{service.url}/task/{first}", timeout=60).status_code == 204
+        assert ended(service, submit(service, "nop"))["state"] == "done"
+        assert len([path for path in tasks.iterdir() if not path.name.startswith(".")]) == 1
+
+
 def test_a_full_disk_under_the_store(tmp_path: Path, small_disk: SmallDisk) -> None:
     state_dir = small_disk(512)
     paths = {"state_dir": str(state_dir)}
