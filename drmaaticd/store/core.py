@@ -239,6 +239,10 @@ class Store:
             if entry.parent is None and not entry.purged and _whose(entry) == key
         ]
 
+    def count_folders(self) -> int:
+        """How many tasks have a folder of their own which may be there yet."""
+        return sum(entry.parent is None and not entry.purged for entry in self._indexes.shelf(EVERYTHING))
+
     def unpurged(self) -> list[Task]:
         """The tasks that are deleted and whose files are not gone yet."""
         return self._read_all(self._indexes.shelf(UNPURGED))
