@@ -88,8 +88,11 @@ def owned(count: int) -> Iterator[str]:
 
 
 def fill(state_dir: Path, count: int) -> str:
-    """Make a store with `count` tasks, in a process of its own; a token of `OWNER`."""
-    state_dir.parent.mkdir(parents=True, exist_ok=True)
+    """Make a store with `count` tasks, in a process of its own; a token of `OWNER`.
+
+    They have no files, but the folder ``tasks`` beside it passes for theirs.
+    """
+    (state_dir.parent / "tasks" / ".control").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.records", str(state_dir), str(count)],
         check=True,

@@ -99,7 +99,7 @@ class Controls:
         if action is Action.TERMINATE:
             return
         if task.job_id is None or task.state not in _ALLOWED[action]:
-            raise Conflict(f"A task can not be asked to {action} in this state: {task.state.text}.")
+            raise Conflict(f"The task cannot be {PAST[action.value]} in this state: {task.state.text}.")
 
     def allowed(self, task: Task) -> list[Action]:
         """What the task's state allows now."""

@@ -29,7 +29,7 @@ from drmaaticd.config import Config
 from drmaaticd.controls import Controls
 from drmaaticd.desk import Desk
 from drmaaticd.engines import environment_to_start_anew, make_engine
-from drmaaticd.errors import ConfigurationError, Finding
+from drmaaticd.errors import ConfigurationError, Finding, StoreError
 from drmaaticd.gate import FileGate
 from drmaaticd.housekeeping import Housekeeping
 from drmaaticd.intake import Intake
@@ -140,6 +140,7 @@ class Daemon:
             self._cleanup(jobs.close)
             await files.run(runas.prepare, config, jobs)
         workspace = Workspace(config.paths.tasks_dir, jobs=jobs)
+        await files.run(_check_tasks, store, workspace)
         await files.run(workspace.prepare, lambda uuid: store.get(uuid) is not None)
         self._catalogue = Catalogue(config.paths.scripts_dir, config.groups)
         self._files = files
@@ -376,6 +377,20 @@ def _bind(config: Config) -> list[socket.socket]:
                 )
             ]
         ) from error
+
+
+def _check_tasks(store: Store, workspace: Workspace) -> None:
+    """Refuse an empty folder in the place of the tasks': live ones would be given up, and their files missed.
+
+    Raises `StoreError`.
+    """
+    folder, count = workspace.tasks_dir, store.count_folders()
+    if count and workspace.is_blank():
+        raise StoreError(
+            f"{folder} holds no tasks, but the store knows {count} that have their files there: is its file "
+            f"system mounted, is tasks_dir right? If the files are lost for good: "
+            f"mkdir -p {workspace.control_dir}"
+        )
 
 
 def protect_memory() -> None:

@@ -82,14 +82,22 @@ class Housekeeping:
         return self._remove_files or self._has_expired(task)
 
     def _has_expired(self, task: Task) -> bool:
-        """Whether the task, and whatever works or worked in its folder, is past its retention."""
+        """Whether the task, and whatever works or worked in its folder, is past its retention.
+
+        A deleted descendant holds the folder only until its job is gone, but those below it count.
+        """
         limit = now_ms() - int(self._keep * 1000)
         level = [task]
         while level:
-            if any(one.ended is None or one.ended > limit for one in level):
-                return False
+            for one in level:
+                if one.ended is None or (one.ended > limit and (one is task or one.deleted is None)):
+                    return False
             level = [child for one in level for child in self._store.children(one.uuid)]
         return True
+
+    def _joins(self, task: Task) -> bool:
+        """Whether this record alone says that those below the task work in an ancestor's folder."""
+        return task.folder != task.uuid and bool(self._store.children(task.uuid))
 
     def _remove(self, task: Task) -> None:
         if task.folder == task.uuid:
@@ -111,7 +119,7 @@ class Housekeeping:
                 if task.deleted is None and self._has_expired(task):
                     log.info("task %s is past its retention and is removed", task.uuid)
                     self._store.update(task.uuid, lambda known: known.changed(deleted=now))
-                elif task.purged:
+                elif task.purged and not self._joins(task):
                     self._store.remove(task.uuid)
                 if count % SLICE == 0:
                     await asyncio.sleep(0)

@@ -31,6 +31,7 @@ from drmaaticd.errors import (
     TooManyRequests,
     Unavailable,
 )
+from drmaaticd.folder import storage_errors
 from drmaaticd.gate import FileGate
 from drmaaticd.scripts import Catalogue, Checked, Script
 from drmaaticd.states import State
@@ -277,13 +278,14 @@ class Intake:
         return task
 
     def _prepare(self, draft: Draft, order: Order) -> Task:
-        """The part that touches the disk, in a thread: the files and the launcher."""
+        """The part that touches the disk, in a thread: the files and the launcher. Raises `StorageFull`."""
         folder = order.parent.folder if order.parent is not None else draft.uuid
-        checked = draft.place_files(order, folder)
-        task = _record(draft, order, checked, folder, self._accounts)
-        self._write_launcher(task, order.script, checked.arguments())
-        # Last: what a sync of one file writes, file systems with a journal need not write again.
-        draft.sync()
+        with storage_errors():
+            checked = draft.place_files(order, folder)
+            task = _record(draft, order, checked, folder, self._accounts)
+            self._write_launcher(task, order.script, checked.arguments())
+            # Last: what a sync of one file writes, file systems with a journal need not write again.
+            draft.sync()
         return task
 
     def _write_launcher(self, task: Task, script: Script, arguments: list[str]) -> None:

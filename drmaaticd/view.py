@@ -36,12 +36,16 @@ def without_internals(text: str) -> str:
 
 
 def descendants(uuid: str, children: Callable[[str], Iterable[Task]]) -> list[str]:
-    """The UUIDs of all tasks below this one, nearest first."""
+    """The UUIDs of all tasks below this one that are not deleted, nearest first.
+
+    Deleted ones are passed through: what is below them works in the same folder.
+    """
     found: list[str] = []
     level = [uuid]
     while level:
-        level = [child.uuid for parent in level for child in children(parent)]
-        found.extend(level)
+        below = [child for parent in level for child in children(parent)]
+        found.extend(child.uuid for child in below if child.deleted is None)
+        level = [child.uuid for child in below]
     return found
 
 

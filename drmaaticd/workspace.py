@@ -92,9 +92,14 @@ class Workspace:
         """The folder of copied scripts."""
         return self.tasks_dir / SCRIPTS
 
+    @property
+    def control_dir(self) -> Path:
+        """The folder of all tasks' control folders."""
+        return self.tasks_dir / CONTROL
+
     def control(self, uuid: str) -> Path:
         """The folder of a task's control files. Raises `NotFound` for what is no UUID."""
-        return self.tasks_dir / CONTROL / checked(uuid)
+        return self.control_dir / checked(uuid)
 
     def folder(self, uuid: str) -> Path:
         """The folder that a task's job works in. Raises `NotFound` for what is no UUID."""
@@ -126,6 +131,10 @@ class Workspace:
                         self._remove(place)
                     except FilesRemain as error:
                         logger.warning("not everything in %s could be removed: %s", name, error)
+
+    def is_blank(self) -> bool:
+        """Whether no daemon has used this folder yet, or it is not there."""
+        return not self.control_dir.is_dir()
 
     def make_places(self) -> None:
         """Make the folders, and touch nothing that is there: beside a daemon that may be running.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +14,8 @@ from drmaaticd.settings import ORCID_PATTERN, Group, Provider
 from drmaaticd.store import Store
 from drmaaticd.tasks import now_ms
 from drmaaticd.validation import compile_pattern
+
+log = logging.getLogger(__name__)
 
 #: The group of users who have come by themselves.
 REGISTERED = "registered"
@@ -51,6 +55,16 @@ class Users:
         self._table = store.side("users")
         self._groups = groups
         self.matchers = Matchers(providers)
+        strays = Counter(user.group for user in self.all() if user.group not in groups)
+        for group, count in sorted(strays.items()):
+            users = "user is" if count == 1 else "users are"
+            log.warning(
+                "%d %s in the group %r, which the configuration does not have: they count as %s",
+                count,
+                users,
+                group,
+                REGISTERED,
+            )
 
     def get(self, key: str) -> User | None:
         """The user of this key."""

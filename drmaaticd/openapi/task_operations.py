@@ -57,7 +57,10 @@ _FLAGS = ["1", "0", "true", "false", "yes", "no", "on", "off", ""]
 #: The paths whose last part the route chooses from: what they do, and to which tasks.
 _ACTIONS = {
     "stop": ("Stop a task", "The job is killed; the files stay."),
-    "hold": ("Hold a task", "A waiting job does not begin until it is released."),
+    "hold": (
+        "Hold a task",
+        "A queued job does not begin until it is released. Not for a task that waits for others yet.",
+    ),
     "release": ("Release a held task", "It may begin again."),
     "suspend": ("Suspend a task", "A running job pauses."),
     "resume": ("Resume a suspended task", "It goes on."),
@@ -89,8 +92,9 @@ ANONYMOUS_KEY = f"^[!-~]{{{MIN_ANONYMOUS_KEY},{MAX_KEY}}}$"
 
 _IDEMPOTENCY = Parameter(
     "Idempotency-Key",
-    "The same key from the same caller within 24 hours returns the first task instead of making another. The "
-    f"anonymous, who are told apart by address, need one of at least {MIN_ANONYMOUS_KEY} characters.",
+    f"Up to {MAX_KEY} visible ASCII characters. The same key from the same caller within 24 hours returns "
+    "the first task instead of making another. The anonymous, who are told apart by address, need one of at "
+    f"least {MIN_ANONYMOUS_KEY} characters.",
     {"type": "string", "pattern": f"^[!-~]{{1,{MAX_KEY}}}$"},
     "header",
 )

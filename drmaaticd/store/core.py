@@ -243,12 +243,19 @@ class Store:
             if entry.parent is None and not entry.purged and _whose(entry) == key
         ]
 
+    def count_folders(self) -> int:
+        """How many tasks have a folder of their own which may be there yet."""
+        return sum(entry.parent is None and not entry.purged for entry in self._indexes.shelf(EVERYTHING))
+
     def unpurged(self) -> list[Task]:
         """The tasks that are deleted and whose files are not gone yet."""
         return self._read_all(self._indexes.shelf(UNPURGED))
 
     def children(self, uuid: str) -> list[Task]:
-        """The tasks whose parent this is and that are not deleted, in the order of their creation."""
+        """The tasks whose parent this is, in the order of their creation.
+
+        Deleted ones too: their own children, which need not be deleted, work in the same folder.
+        """
         return self._read_all(self._indexes.children(uuid))
 
     def dependants(self, uuid: str) -> list[Task]:

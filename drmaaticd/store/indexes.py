@@ -171,8 +171,8 @@ class Indexes:
         return self._shelves.get(shelf) or SortedKeyList(key=_ORDER)
 
     def children(self, uuid: str) -> Iterator[Entry]:
-        """The tasks whose parent this is and that are not deleted, in the order of their creation."""
-        return (entry for entry in self._children.get(uuid, ()) if not entry.deleted)
+        """The tasks whose parent this is, deleted ones too, in the order of their creation."""
+        return iter(self._children.get(uuid, ()))
 
     def dependants(self, uuid: str) -> tuple[Entry, ...]:
         """The tasks that depend on this one, in the order of their creation."""

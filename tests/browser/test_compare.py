@@ -120,6 +120,16 @@ def test_long_outputs_make_no_long_page(service: Daemon, page: Page) -> None:
     check_looks(page)
 
 
+def test_long_names_make_no_wide_page(service: Daemon, page: Page) -> None:
+    one, other = (run(service, number=number, text="x") for number in ("1", "2"))
+    for number in range(60):  # more than are shown side by side
+        name = f"{number:02d}{'n' * 200}.txt"
+        (service.tasks / one["uuid"] / name).write_text(name)
+    page.goto(f"{service.url}/ui/compare?a={one['uuid']}&b={other['uuid']}")
+    expect(page.get_by_text("more files are not shown")).to_be_visible()
+    check_looks(page)
+
+
 def test_tasks_are_asked_for(service: Daemon, page: Page) -> None:
     one, other = run(service, number="1", text="x"), run(service, number="1", text="x")
     page.goto(f"{service.url}/ui/compare")

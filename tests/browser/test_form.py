@@ -14,7 +14,7 @@ from drmaaticd.params import Param
 from tests.browser import forms
 from tests.browser.conftest import watch
 from tests.browser.looks import check_looks
-from tests.e2e.daemon import Daemon, daemon
+from tests.e2e.daemon import Daemon, daemon, wait_until
 
 HOSTILE = '"><script>document.title="taken"</script>'
 
@@ -279,6 +279,39 @@ def test_what_only_the_service_can_tell_stands_at_its_field(service: Daemon, pag
     field.fill("no uuid")
     field.blur()
     expect(page.locator("#f-dependencies-wrong")).to_have_text("'no uuid' is no UUID of a task")
+
+
+CHANGING = """
+inline = "true"
+[[param]]
+name = "kept"
+type = "string"
+required = true
+[[param]]
+name = "{}"
+type = "string"
+required = {}
+"""
+
+
+def test_a_script_that_has_changed_meanwhile_leads_to_its_form(service: Daemon, page: Page) -> None:
+    def change(name: str, required: str) -> None:
+        service.script("changing", CHANGING.format(name, required))
+        address = f"{service.url}/script/changing"
+        wait_until(lambda: name in requests.get(address, timeout=30).text, "the script to be seen")
+
+    change("former", "false")
+    page.goto(f"{service.url}/ui/script/changing")
+    page.locator("#f-kept").fill("a & b")
+    page.locator("#f-former").fill("gone")
+    change("new", "true")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#summary")).to_contain_text("The script has changed since this form was opened.")
+    page.get_by_role("link", name="Open the form as it is now").click()
+    expect(page.locator("#f-kept")).to_have_value("a & b")
+    page.locator("#f-new").fill("there")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_url("**/ui/task/*")
 
 
 def test_a_task_waits_for_another(service: Daemon, page: Page) -> None:

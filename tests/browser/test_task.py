@@ -224,6 +224,8 @@ def test_delete_asks_and_another_tab_is_told(service: Daemon, page: Page, profil
     page.get_by_role("button", name="Delete the task").click()
     page.wait_for_url(f"{service.url}/ui/tasks")
     expect(other.get_by_role("alert")).to_have_text("This task was deleted.")
+    expect(other.locator("[data-since]")).to_have_count(0)
+    expect(other.locator("[data-final='1']")).to_have_count(1)
     assert ask(service, uuid).status_code == 404
 
 

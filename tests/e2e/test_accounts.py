@@ -403,6 +403,14 @@ def test_a_groups_queue_and_account_reach_its_jobs(tmp_path: Path) -> None:
     ]
 
 
+def test_a_group_that_is_gone_leaves_its_members_among_the_registered(tmp_path: Path) -> None:
+    headers = service_token(tmp_path, "lab", {"lab": {"admin": True}})
+    with daemon(tmp_path, allow=["in the group 'lab'"]) as service:
+        assert "1 user is in the group 'lab', which the configuration does not have" in service.text()
+        caller = requests.get(f"{service.url}/me", headers=headers, timeout=30).json()
+        assert (caller["group"], caller["is_admin"]) == ("registered", False)
+
+
 def test_the_audit_trail_as_json(tmp_path: Path, provider: Provider) -> None:
     service = Daemon(
         tmp_path,

@@ -410,6 +410,28 @@ def test_an_ancestor_with_live_descendants_is_not_deleted(service: Daemon) -> No
     assert requests.delete(f"{service.url}/task/{parent}", timeout=30).status_code == 204
 
 
+def test_nor_if_a_task_between_was_deleted(service: Daemon) -> None:
+    ancestor = run(service, {"task_name": "sleep"})["uuid"]
+    between = run(service, {"task_name": "sleep", "parent_task": ancestor})["uuid"]
+    below = run(service, {"task_name": "sleep", "parent_task": between})["uuid"]
+    assert requests.delete(f"{service.url}/task/{between}", timeout=30).status_code == 204
+    fields = {"task_name": "sleep", "seconds": "600", "parent_task": below}
+    live = post(service, fields).json()["uuid"]
+    assert get(service, f"/task/{ancestor}").json()["descendants"] == [below, live]
+    problem(requests.delete(f"{service.url}/task/{ancestor}", timeout=30), 409)
+    assert get(service, f"/task/{live}/file/").status_code == 200
+    assert requests.delete(f"{service.url}/task/{live}", timeout=30).status_code == 204
+
+
+def test_a_task_that_waits_for_another_is_not_held(service: Daemon) -> None:
+    endless = post(service, {"task_name": "sleep", "seconds": "600"}).json()["uuid"]
+    waiting = post(service, {"task_name": "sleep", "dependencies": endless}).json()["uuid"]
+    refused = problem(requests.put(f"{service.url}/task/{waiting}/hold", timeout=30), 409)
+    assert refused["detail"] == "The task cannot be held in this state: job is queued and in system hold."
+    for uuid_ in (waiting, endless):
+        assert requests.delete(f"{service.url}/task/{uuid_}", timeout=30).status_code == 204
+
+
 def test_dependencies(service: Daemon) -> None:
     def after(needed: list[str], kind: str) -> str:
         fields = {"task_name": "sleep", "dependencies": ",".join(needed), "dependency_type": kind}

@@ -175,6 +175,34 @@ def test_a_second_daemon_on_the_same_state_refuses(tmp_path: Path) -> None:
         assert requests.get(f"{service.url}/health", timeout=60).ok
 
 
+def test_an_empty_folder_in_the_tasks_place_is_not_taken_for_theirs(tmp_path: Path) -> None:
+    with daemon(
+        tmp_path, scripts={"nop": "true", "slow": "sleep 600"}, allow=["is its file system"]
+    ) as service:
+        done, live = submit(service, "nop"), submit(service, "slow")
+        ended(service, done)
+        wait_until(lambda: state(service, live) == "running", "the job to run")
+        service.stop()
+        away = tmp_path / "away"
+        service.tasks.rename(away)
+        for exists in (False, True):  # such as a mount point without its file system
+            if exists:
+                service.tasks.mkdir()
+            with pytest.raises(AssertionError, match="2 that have their files there"):
+                service.start()
+            assert not exists or not any(service.tasks.iterdir())
+        service.tasks.rmdir()
+        away.rename(service.tasks)
+        service.start()
+        assert state(service, live) == "running"
+        service.stop()
+        service.tasks.rename(away)
+        (service.tasks / ".control").mkdir(parents=True)
+        service.start()
+        assert requests.get(f"{service.url}/task/{done}/file", timeout=60).status_code == 404
+        assert requests.delete(f"{service.url}/task/{live}", timeout=60).status_code == 204
+
+
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -254,6 +282,25 @@ def fill(path: Path) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         grow()
+
+
+def test_a_disk_that_a_job_has_filled(tmp_path: Path, small_disk: SmallDisk) -> None:
+    tasks = small_disk(4096)
+    paths = {"tasks_dir": str(tasks)}
+    with daemon(
+        tmp_path, start=False, paths=paths, scripts={"nop": "true"}, allow=["disk", "No space"]
+    ) as service:
+        service.start()
+        first = submit(service, "nop")
+        ended(service, first)
+        fill(tasks / first / "huge")
+        answers = [
+            requests.post(f"{service.url}/task/", data={"task_name": "nop"}, timeout=60) for _ in range(2)
+        ]
+        assert [answer.status_code for answer in answers] == [507, 507], answers[0].text
+        assert requests.delete(f"{service.url}/task/{first}", timeout=60).status_code == 204
+        assert ended(service, submit(service, "nop"))["state"] == "done"
+        assert len([path for path in tasks.iterdir() if not path.name.startswith(".")]) == 1
 
 
 def test_a_full_disk_under_the_store(tmp_path: Path, small_disk: SmallDisk) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from drmaaticd import script_file
 from drmaaticd.config import load
+from drmaaticd.script_file import ArrayTable, ParamTable, ResourcesTable, ScriptTable
 from tests.consoles import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,3 +70,35 @@ def test_each_page_is_named_in_the_readme() -> None:
     assert [
         page.name for page in PAGES if page.parent.name == "docs" and f"docs/{page.name}" not in readme
     ] == []
+
+
+DEFINITIONS = {
+    "The script": ScriptTable,
+    "`[resources]`": ResourcesTable,
+    "`[array]`": ArrayTable,
+    "`[[param]]`": ParamTable,
+}
+"""The headings of docs/scripts.md that have a table of keys, and whose keys those are."""
+
+
+def test_every_key_of_a_script_is_in_its_reference() -> None:
+    text = (ROOT / "docs" / "scripts.md").read_text(encoding="utf-8")
+    parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    for heading, model in DEFINITIONS.items():
+        rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", parts[heading], re.MULTILINE)
+        named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+        tables = {"environment", "resources", "array", "param"}
+        assert sorted(named) == sorted(set(model.model_fields) - tables), heading
+    assert {"`[environment]`", "`[resources]`", "`[array]`", "`[[param]]`"} <= set(parts)
+
+
+def test_the_examples_of_scripts_are_valid(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    examples = blocks((ROOT / "docs" / "scripts.md").read_text(encoding="utf-8"), "toml")
+    assert examples
+    for number, example in enumerate(examples):
+        file = tmp_path / f"example-{number}.toml"
+        file.write_text(example, encoding="utf-8")
+        program = tmp_path / re.findall(r'^command = "(.*)"', example, re.MULTILINE)[0]
+        program.write_text("#!/bin/sh\n", encoding="utf-8")
+        assert script_file.read(file, tmp_path).findings == ()

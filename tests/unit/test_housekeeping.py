@@ -123,6 +123,26 @@ async def test_a_folder_is_kept_for_the_last_that_works_in_it(tmp_path: Path, la
 
 
 @pytest.mark.gen_test
+async def test_a_folder_is_kept_though_a_task_between_is_deleted(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        here.add(ROOT, 20)
+        here.add(CHILD, 15, parent=ROOT)
+        here.add(GRANDCHILD, None, parent=CHILD)
+        here.delete(CHILD)
+        await here.housekeeping.purge(CHILD)
+        for _ in range(3):  # nor is forgotten that the child lay between
+            await here.pass_once()
+        assert here.has_files(ROOT)
+        here.store.update(
+            GRANDCHILD, lambda known: known.changed(state=State.DONE, ended=now_ms() - 11 * DAY)
+        )
+        for _ in range(3):
+            await here.pass_once()
+        assert not here.has_files(ROOT)
+        assert [here.store.get(uuid) for uuid in (ROOT, CHILD, GRANDCHILD)] == [None] * 3
+
+
+@pytest.mark.gen_test
 async def test_deleted_files_go_at_once_or_with_the_retention(tmp_path: Path) -> None:
     async with place(tmp_path / "at once") as here:
         here.add(ROOT, 1)

@@ -82,10 +82,12 @@ def test_an_array_counts_its_members() -> None:
 
 
 def test_descendants_are_all_below() -> None:
-    def child(uuid: str) -> Task:
-        return Task(uuid=uuid, script="s", state=State.DONE, created=0, updated=0)
+    def child(uuid: str, deleted: int | None = None) -> Task:
+        return Task(uuid=uuid, script="s", state=State.DONE, created=0, updated=0, deleted=deleted)
 
-    tree = {"a": [child("b"), child("c")], "b": [child("d")], "c": [], "d": []}
+    tree = {"a": [child("b", deleted=1), child("c")], "b": [child("d")], "c": [], "d": []}
+    assert descendants("a", tree.__getitem__) == ["c", "d"]
+    tree["a"][0] = child("b")
     assert descendants("a", tree.__getitem__) == ["b", "c", "d"]
 
 

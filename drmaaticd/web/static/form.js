@@ -259,8 +259,18 @@ function refused({ problem, status }) {
     else others.push(`${name}: ${detail}`);
   }
   if (problem.uuid || (status !== 409 && status < 500)) key = newKey();
-  const link = problem.uuid ? make("a", { href: ui("task", problem.uuid) }, "Look at the refused task") : null;
+  let link = problem.uuid ? make("a", { href: ui("task", problem.uuid) }, "Look at the refused task") : null;
+  if (others.length || (problem.errors ?? []).some(({ detail }) => detail.startsWith("is no parameter"))) link = anew();
   refuse(problem.told ?? problem.detail ?? problem.title ?? `The service answered ${status}.`, others, link);
+}
+
+/** For a script that is not the one any more that this form was made for: its form as it is now. */
+function anew() {
+  const query = new URLSearchParams();
+  for (const field of fields) if (!field.files) for (const text of field.texts) if (text) query.append(field.name, text);
+  const values = query.toString();
+  const link = make("a", { href: `${location.pathname}${values && values.length < 8000 ? `?${values}` : ""}` }, "Open the form as it is now");
+  return make("span", {}, "The script has changed since this form was opened. ", link, ". Files have to be chosen again.");
 }
 
 form.noValidate = true;

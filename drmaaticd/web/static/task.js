@@ -115,6 +115,9 @@ function changed() {
 function gone() {
   stream?.close();
   complain("This task was deleted.");
+  state().final = "1"; // nothing is asked for any more, and no clock goes on
+  for (const one of document.querySelectorAll("[data-since]")) delete one.dataset.since;
+  for (const log of Object.values(logs)) log.setLive(false);
   for (const button of task.querySelectorAll("#live-actions button")) button.disabled = true;
 }
 
