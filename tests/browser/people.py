@@ -44,7 +44,11 @@ def task(number: int, owner: str | None, script: str) -> Task:
 
 
 def fill(state_dir: Path, count: int, owners: tuple[str | None, ...], scripts: tuple[str, ...]) -> None:
-    """Put `count` ended tasks into a store that no daemon holds; owners and scripts take turns."""
+    """Put `count` ended tasks into a store that no daemon holds; owners and scripts take turns.
+
+    What they had of files is gone: beside the store is a tasks' folder that a daemon has used, empty.
+    """
+    (state_dir.parent / "tasks" / ".control").mkdir(parents=True, exist_ok=True)
 
     async def main() -> None:
         store = Store.open(state_dir)
