@@ -97,6 +97,11 @@ class Cluster:
         wait_until(lambda: self.state(uuid) in states, f"{uuid} to be {states}", PATIENCE)
         return self.task(uuid)
 
+    def running(self, uuid: str) -> None:
+        """Wait until the task's script runs, and the daemon says so: its job runs a moment earlier."""
+        wait_until(lambda: self.runs(uuid), f"{uuid} to log its run", PATIENCE)
+        self.until(uuid, "running")
+
     def ended(self, uuid: str) -> dict[str, Any]:
         return self.until(uuid, "done", "failed", "stopped", "rejected")
 

@@ -17,7 +17,7 @@ def test_the_master_dies_while_tasks_queue_run_and_end(cluster: Cluster) -> None
     ends = cluster.submit(cluster.gate("ends"))
     fails = cluster.submit(cluster.gate("ends"), exit=3)
     for uuid in (runs, ends, fails):
-        cluster.until(uuid, "running")
+        cluster.running(uuid)
     ask("disable")
     queued = cluster.submit()
     cluster.until(queued, "queued_active")
@@ -60,7 +60,7 @@ def test_the_daemon_is_killed_while_jobs_run_and_end(cluster: Cluster) -> None:
     ends = cluster.submit(cluster.gate("ends"))
     fails = cluster.submit(cluster.gate("ends"), exit=7)
     for uuid in (runs, ends, fails):
-        cluster.until(uuid, "running")
+        cluster.running(uuid)
     ask("disable")
     queued = cluster.submit()
     cluster.until(queued, "queued_active")
@@ -91,7 +91,7 @@ def test_the_daemon_dies_between_the_submission_and_its_record(cluster: Cluster)
     [uuid] = [path.name for path in cluster.service.tasks.iterdir() if not path.name.startswith(".")]
     cluster.job_id(uuid)  # the job has come to run while nobody knew of it
     cluster.service.start()
-    cluster.until(uuid, "running")
+    cluster.running(uuid)
     cluster.gate("runs").touch()
     assert cluster.ended(uuid)["state"] == "done"
     assert cluster.runs(uuid) == 1
@@ -120,7 +120,7 @@ def test_the_daemon_dies_before_the_record_and_the_job_still_queues(cluster: Clu
 
 def test_a_job_deleted_behind_the_daemons_back(cluster: Cluster) -> None:
     running = cluster.submit(cluster.gate("never"))
-    cluster.until(running, "running")
+    cluster.running(running)
     ask("delete", cluster.job_id(running))
     found = cluster.ended(running)
     assert found["state"] == "failed"
@@ -149,7 +149,7 @@ def test_a_disabled_queue_makes_tasks_wait(cluster: Cluster) -> None:
 
 def test_a_requeued_job_that_may_run_again_runs_again(cluster: Cluster) -> None:
     uuid = cluster.submit(cluster.gate("runs"), script="again")
-    cluster.until(uuid, "running")
+    cluster.running(uuid)
     ask("requeue", cluster.job_id(uuid))
     wait_until(lambda: cluster.runs(uuid) == 2, "the second run", PATIENCE)
     cluster.gate("runs").touch()
@@ -158,7 +158,7 @@ def test_a_requeued_job_that_may_run_again_runs_again(cluster: Cluster) -> None:
 
 def test_a_job_that_may_not_run_again_does_not(cluster: Cluster) -> None:
     uuid = cluster.submit(cluster.gate("runs"))
-    cluster.until(uuid, "running")
+    cluster.running(uuid)
     ask("requeue", cluster.job_id(uuid))  # which this Grid Engine then leaves alone
     cluster.gate("runs").touch()
     assert cluster.ended(uuid)["state"] == "done"
@@ -203,6 +203,6 @@ def test_a_session_that_died_is_opened_anew(cluster: Cluster) -> None:
     ask("rouse")
     wait_until(lambda: requests.get(f"{cluster.service.url}/ready", timeout=30).ok, "ready again", PATIENCE)
     runs = cluster.submit(cluster.gate("runs"))
-    cluster.until(runs, "running")
+    cluster.running(runs)
     assert requests.put(f"{cluster.service.url}/task/{runs}/stop", timeout=30).status_code == 200
     assert cluster.ended(runs)["state"] == "stopped"

@@ -50,7 +50,7 @@ def test_slurm_forgets_before_the_daemon_asks(cluster: Cluster) -> None:
     well, badly = cluster.submit(cluster.gate("ends")), cluster.submit(cluster.gate("ends"), exit=5)
     jobs = [cluster.job_id(uuid) for uuid in (well, badly)]
     for uuid in (well, badly):
-        cluster.until(uuid, "running")
+        cluster.running(uuid)
     cluster.service.kill()
     cluster.gate("ends").touch()
     wait_until(lambda: not set(jobs) & set(squeue("--format=%i")), "Slurm to forget the jobs")
@@ -71,7 +71,7 @@ def test_a_job_is_cancelled_while_it_queues(cluster: Cluster) -> None:
 
 def test_a_node_is_drained_under_a_job(cluster: Cluster) -> None:
     runs = cluster.submit(cluster.gate("runs"))
-    cluster.until(runs, "running")
+    cluster.running(runs)
     ask("drain-node")
     waits = cluster.submit()
     cluster.until(waits, "queued_active")
@@ -87,7 +87,7 @@ def test_a_node_fails_under_its_jobs(cluster: Cluster) -> None:
     once = cluster.submit(cluster.gate("runs"))
     again = cluster.submit(cluster.gate("runs"), script="again")
     for uuid in (once, again):
-        cluster.until(uuid, "running")
+        cluster.running(uuid)
     ask("fail-node")
     found = cluster.ended(once)
     assert (found["state"], found["detail"]) == ("failed", "its node failed")
