@@ -282,7 +282,10 @@ class Service:
         if any(child is not None and not child.final for child in below):
             raise Conflict("Tasks that work in this task's folder have not ended.")
         self._store.update(
-            uuid, lambda known: known.changed(deleted=now_ms(), stop=not known.final), revocable=True
+            uuid,
+            lambda known: known.changed(deleted=now_ms(), stop=not known.final),
+            revocable=True,
+            frees=True,
         )
         await self._store.durable()
         _audit("task.deleted", caller, uuid)
@@ -299,7 +302,8 @@ class Service:
         task = _present(self._usable(caller, uuid))
         self._controls.check(task, action)
         if action is Action.TERMINATE:
-            self._store.update(uuid, lambda known: known.changed(stop=True), revocable=True)
+            # What runs may be what fills the disk.
+            self._store.update(uuid, lambda known: known.changed(stop=True), revocable=True, frees=True)
             condition = _ended
         else:
             self._store.update(uuid, lambda known: known.changed(wanted=action.value), revocable=True)

@@ -1,4 +1,4 @@
-"""The fixture `small_disk`: a disk that is soon full."""
+"""The fixture `small_disk`, a disk that is soon full, and what fills it."""
 
 from __future__ import annotations
 
@@ -38,3 +38,15 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     for place in reversed(mounted):
         # Lazily: a process that a failed test left behind must not keep the disk.
         subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(path: Path) -> None:
+    """Let a file grow until its disk is full."""
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as stream:
+            while stream.write(bytes(4096)):
+                continue
+
+    with pytest.raises(OSError, match="No space left"):
+        grow()

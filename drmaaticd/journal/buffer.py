@@ -29,6 +29,7 @@ class _Version:
 class _Waiting:
     change: Change
     revocable: bool
+    frees: bool
 
 
 class Buffer:
@@ -42,18 +43,25 @@ class Buffer:
         self._waiting: deque[_Waiting] = deque()
         self._taken: list[_Waiting] = []
         self._versions: dict[Key, _Version] = {}
+        self._freeing = 0
 
     @property
     def waiting(self) -> int:
         """How many changes have not been taken yet."""
         return len(self._waiting)
 
-    def add(self, change: Change, before: bytes | None, *, revocable: bool) -> None:
+    @property
+    def frees(self) -> bool:
+        """Whether among what is not on the disk is a change that frees room."""
+        return self._freeing > 0
+
+    def add(self, change: Change, before: bytes | None, *, revocable: bool, frees: bool = False) -> None:
         """Note a change of a document that was `before` (None: was not there)."""
         version = self._versions.setdefault((change.table, change.id), _Version(before, 0))
         version.open += 1
         self.made += 1
-        self._waiting.append(_Waiting(change, revocable))
+        self._freeing += frees
+        self._waiting.append(_Waiting(change, revocable, frees))
 
     def take(self, most: int, most_bytes: int) -> list[Change]:
         """The next changes to be written: at least one, at most so many, in about so many bytes."""
@@ -70,6 +78,7 @@ class Buffer:
         """What was taken is on the disk."""
         for waiting in self._taken:
             change = waiting.change
+            self._freeing -= waiting.frees
             key = (change.table, change.id)
             version = self._versions[key]
             version.open -= 1
@@ -92,6 +101,7 @@ class Buffer:
             by_key.setdefault((waiting.change.table, waiting.change.id), []).append(waiting)
         self._taken = []
         self._waiting.clear()
+        self._freeing = 0
         self.done = self.made
         undo: list[Change] = []
         for key, changes in by_key.items():

@@ -10,10 +10,12 @@ line's end. null stands for a removal.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +29,20 @@ READ_BUFFER = 1024 * 1024
 
 #: What says that there is no room: the disk, the quota, the process's limit of a file's size.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+#: Bytes behind the end of the last segment that are set aside for changes that free room, such as a
+#: deletion: some hundreds of them. They are set aside by blocks of so many bytes.
+RESERVE = 256 * 1024
+BLOCK = 4096
+
+#: What says that this file system can set no room aside, or this kernel.
+_CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+#: linux/falloc.h: the file's size stays what it is.
+_FALLOC_FL_KEEP_SIZE = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 _NAME = re.compile(r"journal\.([1-9][0-9]*)")
 _CHECKSUM_END = len('["12345678",')
@@ -135,6 +151,17 @@ def create(folder: Path, number: int) -> None:
     sync_folder(folder)
 
 
+def _set_aside(fd: int, start: int, end: int) -> None:
+    """Give a file room from here to there, and leave its size. Raises OSError.
+
+    Where the file system cannot do that, there is no reserve.
+    """
+    if _libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, start, end - start) != 0:
+        number = ctypes.get_errno()
+        if number not in _CANNOT_RESERVE:
+            raise OSError(number, os.strerror(number))
+
+
 class Writer:
     """Appends to the last segment. Used by one thread at a time; every method blocks.
 
@@ -148,18 +175,23 @@ class Writer:
         self.seq = seq
         self.size = size
         """Bytes of the segments that no snapshot holds yet."""
-        self._closed_size = 0
-        self._open()
-        self._closed_size = size - self._end
-
-    def _open(self) -> None:
-        self._fd = os.open(path_of(self.folder, self.number), os.O_WRONLY)
+        self._fd = os.open(path_of(folder, number), os.O_WRONLY)
         self._end = os.fstat(self._fd).st_size
+        self._closed_size = size - self._end
+        self._set_aside = self._end
+        """Up to where the file has room, whatever else fills the disk."""
+        with suppress(Full):  # the first change will tell
+            self._set_room_aside(0)
 
-    def append(self, changes: Iterable[Change]) -> None:
-        """Write these and return when they are on the disk. Raises `Full`, OSError."""
+    def append(self, changes: Iterable[Change], *, frees: bool = False) -> None:
+        """Write these and return when they are on the disk. Raises `Full`, OSError.
+
+        What `frees` room may use what is set aside; the rest is refused once it can be set aside no more.
+        """
         lines = [encode(seq, change) for seq, change in enumerate(changes, self.seq + 1)]
         data = b"".join(lines)
+        if not frees:
+            self._set_room_aside(len(data))
         try:
             self._write(data)
         except OSError as error:
@@ -174,6 +206,20 @@ class Writer:
         self.size += len(data)
         self.seq += len(lines)
 
+    def _set_room_aside(self, size: int) -> None:
+        """Make sure that `RESERVE` is left when `size` more bytes are written. Raises `Full`."""
+        wanted = self._end + size + RESERVE
+        if wanted <= self._set_aside:
+            return
+        wanted += -wanted % BLOCK
+        try:
+            _set_aside(self._fd, self._end, wanted)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise Full(error.strerror) from error
+        self._set_aside = wanted
+
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         written = 0
@@ -183,6 +229,7 @@ class Writer:
     def _take_back(self) -> None:
         """Cut off what was written in part, durably: the caller is going to say that it is not there."""
         os.ftruncate(self._fd, self._end)
+        self._set_aside = self._end
         os.fsync(self._fd)
 
     def rotate(self) -> tuple[int, int]:
@@ -190,18 +237,26 @@ class Writer:
 
         Raises `Full` (all is as it was) or OSError.
         """
+        path = path_of(self.folder, self.number + 1)
         try:
             create(self.folder, self.number + 1)
+            with ExitStack() as undo:
+                fd = os.open(path, os.O_WRONLY)
+                undo.callback(os.close, fd)
+                _set_aside(fd, 0, RESERVE)
+                undo.pop_all()
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            path_of(self.folder, self.number + 1).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise Full(error.strerror) from error
+        # Where no snapshot follows, what the old one has set aside would be lost.
+        os.ftruncate(self._fd, self._end)
         os.close(self._fd)
         closed = self.number
         self.number += 1
         self._closed_size = self.size
-        self._open()
+        self._fd, self._end, self._set_aside = fd, 0, RESERVE
         return closed, self.seq
 
     def drop(self, last: int) -> None:

@@ -127,15 +127,16 @@ class JournalStorage(Storage):
 
     # -- changing --------------------------------------------------------------------------------
 
-    def change(self, change: Change, *, revocable: bool = True) -> None:
+    def change(self, change: Change, *, revocable: bool = True, frees: bool = False) -> None:
         """Put a change into memory, and into the journal soon. Raises `Unavailable`.
 
         A revocable change is undone if the disk is full; the next `durable` says so, if nothing is
-        awaited in between. A standing one stays, and is tried again until it can be written.
+        awaited in between. A standing one stays, and is tried again until it can be written. One that
+        `frees` room on the disk, soon, may use what is set aside for such.
         """
         self._check()
         before = self._set(change)
-        self._buffer.add(change, before, revocable=revocable)
+        self._buffer.add(change, before, revocable=revocable, frees=frees)
         self._wake()
 
     def _set(self, change: Change) -> bytes | None:
@@ -195,9 +196,11 @@ class JournalStorage(Storage):
 
     async def _commit(self) -> bool:
         """Write the next batch; False if there is no room for it."""
+        # Also for what stands before it: later changes may build on those.
+        frees = self._buffer.frees
         batch = self._buffer.take(BATCH, BATCH_BYTES)
         try:
-            await self._in_thread(self._journal_thread, self._writer.append, batch)
+            await self._in_thread(self._journal_thread, self._writer.append, batch, frees=frees)
         except segments.Full as full:
             self._refuse(str(full))
             return False
@@ -206,7 +209,7 @@ class JournalStorage(Storage):
             waiter = self._waiters.popleft()[1]
             if not waiter.done():
                 waiter.set_result(None)
-        if self._full:
+        if self._full and not frees:
             self._full = False
             log.info("the store can be written again")
         self._fold_if_due()

@@ -28,12 +28,15 @@ class DocumentTable(Table):
         """The storage, by its own type."""
         return cast("JournalStorage", self._storage)
 
-    def put(self, doc_id: int, document: Mapping[str, Any], *, revocable: bool = True) -> None:
+    def put(
+        self, doc_id: int, document: Mapping[str, Any], *, revocable: bool = True, frees: bool = False
+    ) -> None:
         """Make this the document of that id; see `JournalStorage.change`.
 
         Raises TypeError or ValueError for what is no JSON, `Unavailable`.
         """
-        self.journal.change(Change(self.name, doc_id, orjson.dumps(document)), revocable=revocable)
+        change = Change(self.name, doc_id, orjson.dumps(document))
+        self.journal.change(change, revocable=revocable, frees=frees)
 
     def delete(self, doc_id: int, *, revocable: bool = True) -> None:
         """Remove a document, if it is there. Raises `Unavailable`."""

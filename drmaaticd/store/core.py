@@ -55,6 +55,9 @@ class Store:
     until there is room (`durable` raises `StorageFull` all the same). `insert` and the side tables are
     revocable, `update` stands, unless told otherwise. If a task was changed in both ways since it was
     last durable, all of it stands; but a task whose insertion is refused is gone with all its changes.
+
+    For changes that *free* room, such as a deletion, some is set aside where the file system can do that:
+    a full disk must not keep people from making room on it.
     """
 
     def __init__(self, state_dir: StateDir, fold_bytes: int) -> None:
@@ -133,7 +136,9 @@ class Store:
         self._tasks.insert(task.to_json())
         self.on_change(task)
 
-    def update(self, uuid: str, change: Callable[[Task], Task], *, revocable: bool = False) -> Task:
+    def update(
+        self, uuid: str, change: Callable[[Task], Task], *, revocable: bool = False, frees: bool = False
+    ) -> Task:
         """Make the record what `change` makes of the present one, and return it.
 
         A `change` that returns the very record that it was given changes nothing. Raises KeyError if
@@ -148,7 +153,7 @@ class Store:
             return before
         if (after.uuid, after.created) != (before.uuid, before.created):
             raise ValueError("a task's UUID and the time of its creation never change")
-        self._tasks.put(entry.id, after.to_json(), revocable=revocable)
+        self._tasks.put(entry.id, after.to_json(), revocable=revocable, frees=frees)
         self.on_change(after)
         return after
 

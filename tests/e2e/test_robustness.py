@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from tests.disks import SmallDisk
+from tests.disks import SmallDisk, fill
 from tests.e2e.daemon import Daemon, daemon, wait_until
 
 NAP = """
@@ -272,18 +272,6 @@ def test_a_full_disk_under_the_tasks(tmp_path: Path, small_disk: SmallDisk) -> N
         assert ended(service, submit(service, "size", {"input": ("x", b"123")}))["state"] == "done"
 
 
-def fill(path: Path) -> None:
-    """Let a file grow until the disk is full."""
-
-    def grow() -> None:
-        with path.open("wb", buffering=0) as stream:
-            while stream.write(bytes(4096)):
-                continue
-
-    with pytest.raises(OSError, match="No space left"):
-        grow()
-
-
 def test_a_disk_that_a_job_has_filled(tmp_path: Path, small_disk: SmallDisk) -> None:
     tasks = small_disk(4096)
     paths = {"tasks_dir": str(tasks)}
@@ -332,6 +320,31 @@ def test_a_full_disk_under_the_store(tmp_path: Path, small_disk: SmallDisk) -> N
         )
         service.restart()
         assert state(service, first) == "done"
+
+
+def test_one_full_disk_under_everything(tmp_path: Path, small_disk: SmallDisk) -> None:
+    """Its users make room on it themselves: they stop what fills it, and delete."""
+    disk = small_disk(4096)
+    paths = {"state_dir": str(disk / "state"), "tasks_dir": str(disk / "tasks")}
+    scripts = {"nop": "true", "fill": "cat /dev/zero >big; sleep 600"}
+    allow = ["disk", "space", "could not be"]
+    with daemon(tmp_path, start=False, paths=paths, scripts=scripts, allow=allow) as service:
+        service.start()
+        first = submit(service, "nop")
+        ended(service, first)
+        filling = submit(service, "fill")
+        wait_until(lambda: os.statvfs(disk).f_bavail == 0, "the disk to be full")
+        answer = requests.post(f"{service.url}/task/", data={"task_name": "nop"}, timeout=60)
+        assert answer.status_code == 507, answer.text
+        assert requests.put(f"{service.url}/task/{filling}/stop", timeout=60).status_code in (200, 202)
+        assert ended(service, filling)["state"] == "stopped"
+        assert requests.delete(f"{service.url}/task/{first}", timeout=60).status_code == 204
+        assert requests.delete(f"{service.url}/task/{filling}", timeout=60).status_code == 204
+        second = submit(service, "nop")
+        assert ended(service, second)["state"] == "done"
+        service.restart()
+        assert state(service, second) == "done"
+        assert requests.get(f"{service.url}/task/{filling}", timeout=60).status_code == 404
 
 
 # -- clients that go away

@@ -284,7 +284,7 @@ def fill(path: Path, left: int) -> None:
 
 @pytest.mark.usefixtures("unheard")
 def test_the_store_goes_on_when_there_is_room_again(small_disk: SmallDisk) -> None:
-    disk = small_disk(256)
+    disk = small_disk(1024)
 
     async def main() -> int:
         store = await asyncio.to_thread(lambda: Store.open(disk / "state"))
