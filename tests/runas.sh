@@ -50,6 +50,8 @@ copy() {
     chown "$ACCOUNT:$ACCOUNT" "$PLACE"
     cp -R "$TREE/drmaaticd" "$TREE/tests" "$TREE/scripts.d" "$TREE/systemd" "$TREE/docs" "$TREE/pyproject.toml" "$COPY"
     find "$COPY" -name __pycache__ -prune -exec rm -rf {} +
+    # Neither account can write there: every daemon and every job's helper would compile it anew.
+    "$VENV/bin/python" -m compileall -q "$COPY"
     chown -R root:root "$COPY"
     chmod -R u+rwX,go+rX,go-w "$COPY"
 }

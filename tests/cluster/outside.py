@@ -37,6 +37,8 @@ def copy_tree(tree: Path) -> None:
     for name in ("drmaaticd", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
+    # The account cannot write there, so that every daemon would compile it anew.
+    subprocess.run([str(HOME / "venv/bin/python"), "-m", "compileall", "-q", str(tree)], check=True)
     subprocess.run(["chmod", "-R", "u+rwX,go+rX", str(tree)], check=True)
 
 
