@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from drmaaticd.errors import RangeNotSatisfiable
 
 _ETAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,20})-([0-9]{0,20})[ \t]*", re.IGNORECASE)
+#: More digits than any file's size has, and few enough for `int`.
+_DIGITS = 20
+
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
 
 
 def quoted(etag: str) -> str:
@@ -58,14 +61,20 @@ def byte_range(header: str | None, size: int) -> ByteRange | None:
         return None
     first, last = match.groups()
     if not first:
-        length = int(last)
+        length = _number(last)
         if length and not size:
             return None
         return _within(max(size - length, 0), size, size)
-    start = int(first)
-    if last and int(last) < start:
+    start = _number(first)
+    if last and _number(last) < start:
         return None
-    return _within(start, min(int(last) + 1, size) if last else size, size)
+    return _within(start, min(_number(last) + 1, size) if last else size, size)
+
+
+def _number(digits: str) -> int:
+    """What they say, or something that is beyond every file."""
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) <= _DIGITS else 10**_DIGITS
 
 
 def _within(start: int, end: int, size: int) -> ByteRange:

@@ -69,7 +69,10 @@ def test_html_scripts(running: Running) -> None:
         ("bytes=0-1,3-4", 200, b"0123456789", None),
         ("lines=0-1", 200, b"0123456789", None),
         ("bytes=a-b", 200, b"0123456789", None),
-        ("bytes=" + "9" * 5000 + "-", 200, b"0123456789", None),
+        ("bytes=" + "9" * 5000 + "-", 416, None, "bytes */10"),
+        ("bytes=-" + "9" * 5000, 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=5-" + "9" * 5000, 206, b"56789", "bytes 5-9/10"),
+        ("bytes=" + "0" * 5000 + "4-5", 206, b"45", "bytes 4-5/10"),
     ],
 )
 def test_ranges(running: Running, asked: str, status: int, content: bytes | None, shown: str | None) -> None:
