@@ -252,7 +252,7 @@ def test_a_waiting_task_tells_what_is_usual(tmp_path: Path, page: Page) -> None:
         requests.post(address, data={"task_name": "first"}, timeout=30)
         waiting = requests.post(address, data={"task_name": "short"}, timeout=30).json()["uuid"]
         page.goto(f"{service.url}/ui/task/{waiting}")
-        usual = re.compile(r"Tasks of this script start after about .+ and run for about .+, by the one task")
+        usual = re.compile(r"Tasks of this script start after .+ and run for .+, by the one task")
         expect(page.get_by_text(usual)).to_be_visible()
         check_looks(page)
         page.goto(f"{service.url}/ui/task/{done}")

@@ -296,7 +296,7 @@ def test_what_is_to_be_expected_and_a_comparison(tmp_path: Path, profile: Any) -
         faults = watch(page)
         first = submit(service, "steered", token=token)
         visit(page, service, first)
-        expect(page.locator("#expected")).to_have_count(0)
+        expect(page.locator("#usually")).to_have_count(0)
         for uuid in (first, submit(service, "steered", token=token)):
             wait_for(service, uuid, "running", token=token)
             finish(service, uuid)
@@ -304,11 +304,11 @@ def test_what_is_to_be_expected_and_a_comparison(tmp_path: Path, profile: Any) -
         running, waiting = submit(service, "steered", token=token), submit(service, "steered", token=token)
         wait_for(service, running, "running", token=token)
         visit(page, service, waiting)
-        said = page.locator("#expected")
-        expect(said).to_have_text(re.compile(r"start after about .*, of the last 2\) and run for about .* s"))
+        said = page.locator("#usually")
+        expect(said).to_have_text(re.compile(r"start after .+ and run for .+, by the last 2 tasks"))
         visit(page, service, running)
         expect(said).to_have_text(
-            re.compile(r"^Tasks of this script that were done run for about .*last 2\)\.$")
+            re.compile(r"^Tasks of this script run for .+, by the last 2 tasks that are done\.$")
         )
         check_looks(page)
         page.get_by_label("Another task of steered").select_option(first)

@@ -97,7 +97,7 @@ class TaskPage(PageHandler):
             now=datetime.now(UTC).isoformat(timespec="milliseconds"),
             final=task["state"] in words.FINAL,
             steps=timeline(task, extra["submitted"]),
-            usually=self._usually(task) if extra["usable"] else "",
+            usually=self._usually(task),
             index=index,
             logs=[]
             if part != "all"
@@ -109,7 +109,6 @@ class TaskPage(PageHandler):
             part=part,
             params=[_shown(param, task["files_name"]) for param in task["params"]],
             related=self._related(caller, task),
-            expected=self._expected(task),
             others=[] if part != "all" else self._others(caller, task),
             **self._links(uuid),
         )
@@ -218,16 +217,6 @@ class TaskPage(PageHandler):
         """The caller's latest other tasks of the same script."""
         found = self.service.history.latest(caller, task["task_name"], MOST_COMPARED + 1)
         return [one for one in found if one["uuid"] != task["uuid"]][:MOST_COMPARED]
-
-    def _expected(self, task: Mapping[str, Any]) -> list[str]:
-        """What the script's earlier tasks tell of a task that has not ended, in words."""
-        if task["state"] in words.FINAL:
-            return []
-        spans = self.service.history.expected(task["task_name"])
-        said = {"wait": "start after", "run": "run for"}
-        if "start_date" in task:
-            del said["wait"]
-        return [f"{text} {words.span(spans[name])}" for name, text in said.items() if name in spans]
 
 
 _WAITS = {

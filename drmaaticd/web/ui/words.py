@@ -72,12 +72,17 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def span(known: Mapping[str, Any]) -> str:
-    """What a sample of spans tells: ``about 5 min (2 min to 1 h, of the last 40)``."""
-    text = f"about {duration(known['median'])}"
-    if known["count"] == 1:
-        return f"{text} (one did)"
-    return f"{text} ({duration(known['low'])} to {duration(known['high'])}, of the last {known['count']})"
+def about(span: Mapping[str, float]) -> str:
+    """What a sample of spans tells: ``about 5 min (2 min to 1 h)``, ``less than a second``."""
+    median, low, high = span["median"], span["low"], span["high"]
+    if high < 1:
+        return "less than a second"
+    if median < 1:
+        return f"less than a second (up to {duration(high)})"
+    said = f"about {duration(median)}"
+    if low == high:
+        return said
+    return f"{said} (up to {duration(high)})" if low < 1 else f"{said} ({duration(low)} to {duration(high)})"
 
 
 def time(text: str | None) -> str:
@@ -89,17 +94,11 @@ def usually(expected: Mapping[str, Mapping[str, float]], started: bool = False) 
     """How long tasks of a script wait and run, from `history.expected`; empty where nothing is known."""
     said = []
     if "wait" in expected and not started:
-        said.append(f"start after {_range(expected['wait'])}")
+        said.append(f"start after {about(expected['wait'])}")
     if "run" in expected:
-        said.append(f"run for {_range(expected['run'])}")
+        said.append(f"run for {about(expected['run'])}")
     if not said:
         return ""
     count = int(max(span["count"] for span in expected.values()))
     sample = "the one task that is" if count == 1 else f"the last {count} tasks that are"
     return f"Tasks of this script {' and '.join(said)}, by {sample} done."
-
-
-def _range(span: Mapping[str, float]) -> str:
-    about = f"about {duration(span['median'])}"
-    low, high = duration(span["low"]), duration(span["high"])
-    return about if low == high else f"{about} ({low} to {high})"
