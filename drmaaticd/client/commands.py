@@ -150,7 +150,9 @@ def share(session: Session) -> int:
         print_json(link)
     else:
         print(printable(link["url"]))
-        session.say(f"whoever has it can read the task for {link['expires_in']} s")
+        page = "/ui/task/".join(link["url"].rsplit("/task/", 1))
+        session.say(f"whoever has it can read the task for {link['expires_in']} s; in a browser:")
+        session.screen.say(page)
     return status.FINE
 
 

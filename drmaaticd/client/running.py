@@ -124,13 +124,15 @@ def _submitted(
         raise Unreachable(f"{error}\n{_unknown(options)}") from error
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted\n{_unknown(options) if sent.all else 'nothing was run'}") from None
-    if not (options.wait or options.output):
-        if options.json:
-            print_json(task)
-        else:
-            print(task["uuid"])
+    waits = options.wait or options.output
+    if not options.json:
+        print(task["uuid"], flush=True)  # at once: whoever waits may want to look meanwhile
+    elif waits:
+        session.screen.say(f"task {task['uuid']}")  # its JSON comes at the end
+    else:
+        print_json(task)
+    if not waits:
         return status.FINE
-    session.screen.say(f"task {task['uuid']}")
     task = see_through(session, task["uuid"], options)
     if options.json:
         print_json(task)

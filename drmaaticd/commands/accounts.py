@@ -100,7 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = lookup.load(lookup.find(arguments.config))
         group = getattr(arguments, "group", None)
         if group is not None and group not in config.groups:
-            raise AdminError(f"there is no group {group!r}{did_you_mean(group, config.groups)}")
+            raise AdminError(
+                f"there is no group {group!r} in {config.file}{did_you_mean(group, config.groups)}"
+            )
 
         def ask(do: str, **given: Any) -> Any:
             return admin_protocol.ask(config.paths.state_dir, do, **given)

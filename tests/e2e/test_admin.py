@@ -77,7 +77,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     with daemon(tmp_path) as service:
         unknown = command(service, "token", "issue", "portal", "--group", "registred")
         assert (unknown.returncode, unknown.stdout) == (1, "")
-        assert "did you mean 'registered'?" in unknown.stderr
+        assert f"no group 'registred' in {service.config}; did you mean 'registered'?" in unknown.stderr
         assert command(service, "user", "show", "nobody").returncode == 1
         assert command(service, "user", "set", "nobody").returncode == 2
         assert command(service, "token", "issue", "x", "--lifetime", "soon").returncode == 2

@@ -117,7 +117,7 @@ def test_a_run_from_file_to_file(drmaatic: Command, tmp_path: Path) -> None:
     files = {path.name: path.read_text() for path in out.iterdir()}
     assert files["note.txt"] == "it's $HOME\n"
     assert files["input.fasta"] == ">a\nACGT\n"
-    uuid = done.stderr.splitlines()[0].removeprefix("task ")
+    uuid = done.stdout.strip()
     assert files[f"{uuid[:8]}_out.txt"].strip() == "8"
 
     assert drmaatic("logs", uuid).stdout.strip() == "8"
@@ -147,7 +147,7 @@ def test_the_exit_status_is_the_task_s(drmaatic: Command) -> None:
     done = drmaatic("run", "fails", "--wait")
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith("failed: exit 3")
-    uuid = done.stderr.splitlines()[0].removeprefix("task ")
+    uuid = done.stdout.strip()
     logged = drmaatic("logs", uuid)
     assert (logged.stdout, logged.stderr) == ("", "why\n")
     assert drmaatic("run", "killed", "--wait").returncode == 128 + signal.SIGUSR1
@@ -349,7 +349,7 @@ def on_a_terminal(
 def test_what_a_terminal_shows(service: Daemon, drmaatic: Command, tmp_path: Path) -> None:
     def let_go(seen: str) -> None:
         if re.search(r"\rrunning  \d\d:\d\d", seen):
-            found = re.search(r"task (\S+)\r\n", seen)
+            found = re.search(r"^([0-9a-f-]{36})\r\n", seen, re.MULTILINE)
             assert found
             (service.tasks / found[1] / "go").touch()
 
@@ -428,7 +428,7 @@ def test_transfers_are_not_held_in_memory(drmaatic: Command, tmp_path: Path) -> 
     assert (tmp_path / "out" / "input").stat().st_size == LARGE
     assert int(done.stderr.splitlines()[-1]) * 1024 < BOUND
     (tmp_path / "out" / "input").unlink()
-    drmaatic("rm", done.stderr.splitlines()[0].removeprefix("task "))
+    drmaatic("rm", done.stdout.strip())
 
 
 def test_waiting_listens_and_does_not_ask(service: Daemon, drmaatic: Command) -> None:
@@ -453,3 +453,6 @@ def test_a_link_is_for_those_without_a_token(service: Daemon, drmaatic: Command)
     assert "for 60 s" in made.stderr
     answer = requests.get(made.stdout.strip(), timeout=20)
     assert answer.json()["uuid"] == uuid
+    page = requests.get(made.stderr.splitlines()[-1], timeout=20)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert uuid in page.text

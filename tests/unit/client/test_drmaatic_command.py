@@ -154,9 +154,11 @@ def test_run_and_wait(service: Service, drmaatic: Run, stats: Path, capsys: Outp
     ended = task("failed", exit_status=3)
     service.on(f"GET /task/{TASK}", ended)
     assert drmaatic("run", "stats", "--input", stats, "--wait") == 3
-    assert capsys.readouterr().err == f"task {TASK}\nfailed: exit 3\n"
+    assert capsys.readouterr() == (f"{TASK}\n", "failed: exit 3\n")
     assert drmaatic("--json", "run", "--wait", "stats", "--input", stats) == 3
-    assert json.loads(capsys.readouterr().out) == ended
+    said = capsys.readouterr()
+    assert json.loads(said.out) == ended
+    assert said.err == f"task {TASK}\nfailed: exit 3\n"
 
 
 def test_output(service: Service, drmaatic: Run, stats: Path, tmp_path: Path, capsys: Output) -> None:
@@ -347,10 +349,12 @@ def test_nothing_was_written(service: Service, drmaatic: Run, capsys: Output) ->
 
 
 def test_link(service: Service, drmaatic: Run, capsys: Output) -> None:
-    made = {"url": "http://x/secret", "expires_in": 60}
+    made = {"url": f"http://x/drm/task/{TASK}?link=secret", "expires_in": 60}
     service.on(f"POST /task/{TASK}/link?lifetime=60", made, status=201)
     assert drmaatic("link", TASK, "--lifetime", "60") == 0
-    assert capsys.readouterr().out == "http://x/secret\n"
+    said = capsys.readouterr()
+    assert said.out == f"http://x/drm/task/{TASK}?link=secret\n"
+    assert said.err.endswith(f"http://x/drm/ui/task/{TASK}?link=secret\n")
     assert drmaatic("link", TASK, "--lifetime", "60", "--json") == 0
     assert json.loads(capsys.readouterr().out) == made
 
