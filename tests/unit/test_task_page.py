@@ -195,6 +195,9 @@ def test_a_cut_log_begins_with_a_line_or_at_least_a_character() -> None:
 
 
 def test_what_a_sample_tells() -> None:
-    told = {"count": 40, "low": 120.0, "median": 300.0, "high": 3600.0}
-    assert words.span(told) == "about 5 min (2 min to 1 h, of the last 40)"
-    assert words.span({**told, "count": 1}) == "about 5 min (one did)"
+    told = {"low": 120.0, "median": 300.0, "high": 3600.0}
+    assert words.about(told) == "about 5 min (2 min to 1 h)"
+    assert words.about({**told, "low": 0.01}) == "about 5 min (up to 1 h)"
+    assert words.about({**told, "low": 300.0, "high": 300.0}) == "about 5 min"
+    assert words.about({"low": 0.01, "median": 0.2, "high": 90.0}) == "less than a second (up to 1 min 30 s)"
+    assert words.about({"low": 0.01, "median": 0.2, "high": 0.4}) == "less than a second"

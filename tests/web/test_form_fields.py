@@ -141,8 +141,6 @@ def test_what_is_usual_is_said_with_its_sample() -> None:
     assert words.usually(soon) == (
         "Tasks of this script start after less than a second, by the last 2 tasks that are done."
     )
-    assert words.about({"low": 0.01, "median": 0.2, "high": 90.0}) == "less than a second (up to 1 min 30 s)"
-    assert words.about({"low": 0.01, "median": 20.0, "high": 90.0}) == "about 20 s (up to 1 min 30 s)"
     assert words.usually({"wait": wait}, True) == ""
     assert words.usually({}) == ""
 
