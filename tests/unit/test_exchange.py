@@ -147,7 +147,9 @@ def test_refusals(tmp_path: Path, provider: Provider) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults(tmp_path: Path, provider: Provider, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "REQUEST_SECONDS", 0.3)
+    if fault in ("never ends", "slow"):
+        # What these take; a machine under load must have sent the request by then.
+        monkeypatch.setattr(providers, "REQUEST_SECONDS", 2.0)
 
     async def visit(place: Office) -> None:
         provider.fault = fault
@@ -158,6 +160,7 @@ def test_faults(tmp_path: Path, provider: Provider, fault: str, monkeypatch: pyt
         assert provider.asked == ["/userinfo"]  # not elsewhere, however it was redirected
         assert place.accounts.list_users() == []
         provider.fault = ""
+        monkeypatch.undo()
         assert (await exchange(place.accounts, "carberry"))["user_name"] == CARBERRY
 
     in_office(tmp_path, [settings(provider)], visit)
