@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.cp437  # noqa: F401  # how names are read: whoever has given up root's rights may not load it
 import io
 import os
 import stat

@@ -112,6 +112,7 @@ def test_a_failed_question_is_told_and_the_next_is_asked() -> None:
 
     with waker(ask) as made, made.watching():
         assert answer.wait(PATIENCE)
+        assert made.quiet(PATIENCE)  # the other thread may not have told yet
 
 
 @in_loop
